@@ -1,0 +1,1 @@
+"""Tables, repositories, lease statements and migrations."""

@@ -1,0 +1,1 @@
+"""One effect on the outside world a module, and no decisions."""

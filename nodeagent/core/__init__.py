@@ -1,0 +1,1 @@
+"""The pure part of the agent: no I/O and no clock in here."""

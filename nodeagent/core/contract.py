@@ -1,0 +1,362 @@
+"""The wire types that the node agent and the control plane exchange, one model a message.
+
+Both sides import this module and nothing else of one another. Every model refuses unknown fields
+and is immutable. Times are seconds; `*_at` is a UTC timestamp of the control plane's database clock
+unless a docstring says otherwise. Paths of the REST calls are listed in `AGENT_API`; all are POST
+but where a comment says GET, and all are authenticated by the node's own key except `enrol`.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+NODE_NAME_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+_BASE51: Final = "[0-9BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxy]"
+_BASE52: Final = "[0-9BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz]"
+QUEUE_ID_PATTERN: Final = f"^{_BASE52}{{10,16}}z{_BASE51}{{1,16}}$"
+_QUEUE_ID = re.compile(QUEUE_ID_PATTERN)
+
+NodeName = Annotated[str, StringConstraints(pattern=NODE_NAME_PATTERN)]
+QueueId = Annotated[str, StringConstraints(pattern=QUEUE_ID_PATTERN)]
+
+
+def is_queue_id(name: str) -> bool:
+    """Tell whether a file name is a Postfix long queue id (postconf(5), enable_long_queue_ids)."""
+    return _QUEUE_ID.fullmatch(name) is not None
+
+
+class Wire(BaseModel):
+    """Base of all messages: immutable, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VrrpState(StrEnum):
+    """keepalived's own view of one VRRP instance (RFC 9568)."""
+
+    MASTER = "MASTER"
+    BACKUP = "BACKUP"
+    FAULT = "FAULT"
+    UNKNOWN = "UNKNOWN"
+
+
+class Role(StrEnum):
+    """Our role for a node: ACTIVE owns a VIP, FENCED has old mail that it may not touch."""
+
+    ACTIVE = "ACTIVE"
+    STANDBY = "STANDBY"
+    FENCED = "FENCED"
+
+
+class ReceiptState(StrEnum):
+    """What the control plane knows of one adoption's receipt."""
+
+    UNKNOWN = "unknown"
+    COMMITTED = "committed"
+    DONE = "done"
+
+
+class Timings(Wire):
+    """All durations of the ownership protocol; `lease.check_timings` says how they must fit."""
+
+    lease_duration_s: float = Field(default=15.0, gt=0)
+    lease_margin_s: float = Field(default=3.0, gt=0)
+    lease_renew_deadline_s: float = Field(default=10.0, gt=0)
+    lease_retry_s: float = Field(default=2.0, gt=0)
+    push_interval_s: float = Field(default=5.0, gt=0)
+    promise_s: float = Field(default=15.0, gt=0)
+    retired_keep_days: int = Field(default=14, ge=1)
+
+
+class LeaseView(Wire):
+    """One queue's lease as one transaction of the control plane saw it."""
+
+    queue: NodeName
+    holder: NodeName
+    generation: int = Field(ge=0)
+    remaining_s: float  # until expiry by the database's clock; not positive: expired or released
+    granted_to: NodeName | None = None
+    confirmed_dead: bool = (
+        False  # an operator vouched that the queue's own node is off (section 4.10)
+    )
+
+
+class PeerView(Wire):
+    """What a node must know of another to push to it, be pushed to, and trust its keys."""
+
+    name: NodeName
+    address: str
+    ssh_user: str = "root"
+    ssh_port: int = 22
+    ssh_public_key: str | None = None
+    ssh_host_keys: tuple[str, ...] = ()
+    holds_vips: tuple[str, ...] = ()
+    last_seen_s: float | None = None  # seconds since its last heartbeat; None: never
+
+
+class SwitchoverWish(Wire):
+    """An operator's request that `source` hands its queue and the VIP over to `destination`."""
+
+    id: int
+    source: NodeName
+    destination: NodeName
+
+
+class ClusterView(Wire):
+    """Everything of the control plane's state that an agent acts on, read in one transaction."""
+
+    instance_id: str
+    is_recovering: bool = False  # restored from a backup, waiting for all nodes (section 4.9)
+    node: NodeName
+    vips: tuple[str, ...] = ()
+    timings: Timings = Timings()
+    config_version: int | None = None
+    leases: tuple[LeaseView, ...] = ()
+    peers: tuple[PeerView, ...] = ()
+    switchover: SwitchoverWish | None = None
+    is_maintenance: bool = False  # the operator wants this node off the VIP
+
+
+class PushReport(Wire):
+    """The last push from this node to one peer."""
+
+    peer: NodeName
+    generation: int
+    sequence: int
+    age_s: float  # since its snapshot was taken
+    messages: int  # in the mirror afterwards
+    sent: int  # files sent in this push
+    freeze_ms: float
+
+
+class MirrorReport(Wire):
+    """The mirror of one peer's queue that this node keeps."""
+
+    queue: NodeName
+    generation: int
+    sequence: int
+    messages: int
+
+
+class QueueCounts(Wire):
+    """Messages on this node by place; None where the directory could not be read."""
+
+    incoming: int | None = None
+    active: int | None = None
+    deferred: int | None = None
+    hold: int | None = None
+    pending: int | None = None
+    retired: int | None = None
+    quarantined: int | None = None
+
+
+class NodeReport(Wire):
+    """What a node reports of itself at each heartbeat (`reported_*` in the control plane's tables)."""
+
+    role: Role
+    vrrp: VrrpState = VrrpState.UNKNOWN
+    holds_vips: tuple[str, ...] | None = None  # None: could not be read
+    is_proven: bool = False  # the lease guard holds an unexpired proof
+    generation: int = 0
+    queue: QueueCounts = QueueCounts()
+    pushes: tuple[PushReport, ...] = ()
+    mirrors: tuple[MirrorReport, ...] = ()
+    config_version: int | None = None  # the version that is live
+    config_failed_version: int | None = None  # the last one that was refused here
+    config_error: str | None = None  # and why, in one sentence
+    rule: str = ""  # the rule that matched in the last tick
+    agent_version: str = ""
+    boot_id: str = ""
+    postfix_running: bool | None = None
+    freezer: str = ""
+
+
+class EventReport(Wire):
+    """Something that happened on the node; kept there until the control plane acknowledged it."""
+
+    id: str  # unique for ever (uuid4), so that a repeated report is stored once
+    at: datetime  # the node's clock
+    kind: str = Field(max_length=64)  # "role", "push-refused", "adopted", "quarantined", "fenced"
+    text: str = Field(max_length=2000)
+    data: dict[str, str | int | float | bool | None] = {}
+
+
+class EnrolRequest(Wire):
+    """The first message of a new node: the one-time token and the public halves of its keys."""
+
+    token: str
+    node: NodeName
+    public_key_pem: str  # Ed25519, SubjectPublicKeyInfo; signs the node's later requests
+    ssh_public_key: str  # one authorized_keys line without options
+    ssh_host_keys: tuple[str, ...]  # "ssh-ed25519 AAAA..." without host name
+
+
+class EnrolAnswer(Wire):
+    """The node is known from now on."""
+
+    node: NodeName
+    instance_id: str
+    ca_pem: str  # the control plane's own CA: what the agent trusts from now on
+
+
+class HeartbeatRequest(Wire):
+    """One tick's report; with `renew` the node's own lease is renewed in the same transaction.
+
+    `renew` extends a lease that this node holds at `generation` and that has not expired. It never
+    acquires: a node whose lease is lost goes through `reconcile`.
+    """
+
+    report: NodeReport
+    events: tuple[EventReport, ...] = Field(default=(), max_length=200)
+    renew: bool = False
+    generation: int = 0
+    ssh_public_key: str | None = None
+    ssh_host_keys: tuple[str, ...] = ()
+    boot_grace_s: float = 0.0
+
+
+class HeartbeatAnswer(Wire):
+    """The view; `renewed` is True only if the own lease was extended by this very request."""
+
+    view: ClusterView
+    renewed: bool = False
+    acknowledged_events: tuple[str, ...] = ()
+
+
+class ReconcileRequest(Wire):
+    """Acquire or renew the own lease, and ask in the same transaction who owns the pending mail."""
+
+    pending_ids: tuple[QueueId, ...] = ()
+
+
+class OwnedElsewhere(Wire):
+    """A pending message that the last committed receipt naming it gives to another node."""
+
+    id: QueueId
+    receipt: int
+    owner: NodeName
+
+
+class ReconcileAnswer(Wire):
+    """`lease` is None when it was refused; then nothing is permitted, whatever else it holds."""
+
+    lease: LeaseView | None
+    reason: str = ""  # one sentence when refused
+    elsewhere: tuple[OwnedElsewhere, ...] = ()
+
+
+class LeaseRequest(Wire):
+    """Acquire, release or grant the lease of `queue`; `generation` as known (0 for acquire)."""
+
+    queue: NodeName
+    generation: int = 0
+    to: NodeName | None = None  # grant: the receiving peer
+
+
+class LeaseAnswer(Wire):
+    """`lease` is the row after the statement, None when it was refused."""
+
+    lease: LeaseView | None
+    reason: str = ""
+
+
+class ReceiptRequest(Wire):
+    """What the sender adopts: queue, generation and every queue id of the mirror."""
+
+    queue: NodeName
+    generation: int = Field(ge=1)
+    ids: tuple[QueueId, ...]
+
+
+class ReceiptQuestion(Wire):
+    """Asks about (or closes) the receipt for `queue` at `generation` of the asking node."""
+
+    queue: NodeName
+    generation: int = Field(ge=1)
+
+
+class ReceiptAnswer(Wire):
+    """The receipt's state; `number` orders all receipts of the cluster, None when there is none.
+
+    After `receipt` UNKNOWN with a `reason` means: refused for good, the adoption is to be dropped.
+    """
+
+    state: ReceiptState
+    number: int | None = None
+    reason: str = ""
+
+
+class RecoveryRequest(Wire):
+    """What a node remembers, for a control plane restored from a backup (section 4.9)."""
+
+    instance_id: str  # the new one, as seen in the view
+    generations: dict[NodeName, int]
+    receipts: tuple[RememberedReceipt, ...] = ()
+
+
+class RememberedReceipt(Wire):
+    """A receipt this node committed or honoured; `ids` are those that it knows of."""
+
+    number: int
+    queue: NodeName
+    generation: int
+    holder: NodeName
+    ids: tuple[QueueId, ...]
+
+
+class ConfigFile(Wire):
+    """One rendered file; `mode` is octal text such as "0640", `owner` a user name."""
+
+    path: str
+    content: str
+    mode: str = "0644"
+    owner: str = "root"
+
+
+class ConfigBundle(Wire):
+    """All files of one config version for one node; `sha256` covers paths, modes and contents."""
+
+    version: int
+    sha256: str
+    files: tuple[ConfigFile, ...]
+
+
+class Refusal(Wire):
+    """The body of every 4xx answer: one sentence, and one per field where fields are at fault."""
+
+    detail: str
+    fields: dict[str, str] = {}
+
+
+AGENT_API: Final = {
+    "enrol": "/api/v1/agent/enrol",  # EnrolRequest -> EnrolAnswer; no authentication but the token
+    "heartbeat": "/api/v1/agent/heartbeat",  # HeartbeatRequest -> HeartbeatAnswer
+    "reconcile": "/api/v1/agent/reconcile",  # ReconcileRequest -> ReconcileAnswer
+    "acquire": "/api/v1/agent/leases/acquire",  # LeaseRequest -> LeaseAnswer (a peer's queue)
+    "grant": "/api/v1/agent/leases/grant",  # LeaseRequest(to=) -> LeaseAnswer (own queue)
+    "release": "/api/v1/agent/leases/release",  # LeaseRequest -> LeaseAnswer
+    "receipt": "/api/v1/agent/receipts",  # ReceiptRequest -> ReceiptAnswer; idempotent
+    "receipt_state": "/api/v1/agent/receipts/state",  # ReceiptQuestion -> ReceiptAnswer
+    "receipt_done": "/api/v1/agent/receipts/done",  # ReceiptQuestion -> ReceiptAnswer
+    "recovery": "/api/v1/agent/recovery",  # RecoveryRequest -> 204
+    "config": "/api/v1/agent/config",  # GET -> ConfigBundle (the assigned version)
+    "switchover_done": "/api/v1/agent/switchover",  # SwitchoverResult -> 204
+}
+
+
+class SwitchoverResult(Wire):
+    """How a switchover ended on its source: `ok` or one sentence why nothing was handed over."""
+
+    id: int
+    ok: bool
+    text: str = ""
+    stall_ms: float | None = None
+    messages: int | None = None
+
+
+RecoveryRequest.model_rebuild()
