@@ -1,0 +1,88 @@
+"""Lease arithmetic: how long a proof lasts, and which timings fit together.
+
+Theory of operation. A node's old mail may be touched only while the node has *proved* that it holds
+its queue's lease. A proof is a deadline on the node's own `CLOCK_BOOTTIME`. It is counted from the
+moment *before* the request was sent, so that a slow answer can only shorten it, and it ends
+`lease_margin_s` before the database lets anybody else acquire the lease; the margin covers stopping
+the deliveries that are under way and the drift of two clocks over one lease.
+
+A promise of a peer ("I will not adopt your queue before T", section 4.7) is arithmetically the same
+as a renewal of `promise_s`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nodeagent.core.contract import Timings
+
+DRAIN_SHARE = 0.5
+"""The share of the margin in which running deliveries may end by themselves before they are killed."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The node's queue is its own at `generation` until `deadline_s` of `CLOCK_BOOTTIME`."""
+
+    generation: int
+    deadline_s: float
+
+
+def proof_from_renewal(sent_s: float, generation: int, timings: Timings) -> Proof:
+    """Return what a renewal sent at `sent_s` (boot time, before sending) proves."""
+    return Proof(generation, sent_s + timings.lease_duration_s - timings.lease_margin_s)
+
+
+def proof_from_promises(sent_s: float, generation: int, timings: Timings) -> Proof:
+    """Return what the promises of all mirror holders, asked for at `sent_s`, prove together."""
+    return Proof(generation, sent_s + timings.promise_s - timings.lease_margin_s)
+
+
+def drain_limit_s(timings: Timings) -> float:
+    """How long a fence at the deadline may wait for running deliveries to end by themselves."""
+    return timings.lease_margin_s * DRAIN_SHARE
+
+
+def is_failsafe_due(remaining_s: float, timings: Timings) -> bool:
+    """Tell whether a node that cannot renew must now ask its peers for promises.
+
+    It asks as soon as `lease_renew_deadline_s` of the last renewal is used up, or one retry after
+    the last renewal if the timings leave less room than that.
+    """
+    proof_length_s = timings.lease_duration_s - timings.lease_margin_s
+    return remaining_s <= proof_length_s - timings.lease_retry_s
+
+
+def check_timings(timings: Timings) -> list[tuple[str, str]]:
+    """Return (field, sentence) for every pair of timings that does not fit together.
+
+    The rule of section 4.8: retry < renew deadline < duration - margin. A promise must outlast its
+    own margin and one retry, or a failsafe would flap.
+    """
+    problems: list[tuple[str, str]] = []
+    if timings.lease_retry_s >= timings.lease_renew_deadline_s:
+        problems.append(
+            (
+                "lease_retry_s",
+                f"lease_retry_s ({timings.lease_retry_s:g}) must be smaller than "
+                f"lease_renew_deadline_s ({timings.lease_renew_deadline_s:g}).",
+            )
+        )
+    if timings.lease_renew_deadline_s >= timings.lease_duration_s - timings.lease_margin_s:
+        problems.append(
+            (
+                "lease_renew_deadline_s",
+                f"lease_renew_deadline_s ({timings.lease_renew_deadline_s:g}) must be smaller than "
+                f"lease_duration_s - lease_margin_s "
+                f"({timings.lease_duration_s - timings.lease_margin_s:g}).",
+            )
+        )
+    if timings.promise_s <= timings.lease_margin_s + timings.lease_retry_s:
+        problems.append(
+            (
+                "promise_s",
+                f"promise_s ({timings.promise_s:g}) must be greater than lease_margin_s + "
+                f"lease_retry_s ({timings.lease_margin_s + timings.lease_retry_s:g}).",
+            )
+        )
+    return problems
