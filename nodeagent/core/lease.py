@@ -44,13 +44,14 @@ def drain_limit_s(timings: Timings) -> float:
 
 
 def is_failsafe_due(remaining_s: float, timings: Timings) -> bool:
-    """Tell whether a node that cannot renew must now ask its peers for promises.
+    """Tell whether a node that cannot renew must ask its peers for promises now.
 
-    It asks as soon as `lease_renew_deadline_s` of the last renewal is used up, or one retry after
-    the last renewal if the timings leave less room than that.
+    `remaining_s` is what is left of its proof; the last renewal is then
+    `lease_duration_s - lease_margin_s - remaining_s` old, and `lease_renew_deadline_s` is how long
+    renewing alone is tried.
     """
     proof_length_s = timings.lease_duration_s - timings.lease_margin_s
-    return remaining_s <= proof_length_s - timings.lease_retry_s
+    return proof_length_s - remaining_s >= timings.lease_renew_deadline_s
 
 
 def check_timings(timings: Timings) -> list[tuple[str, str]]:

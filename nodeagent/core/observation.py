@@ -1,0 +1,134 @@
+"""What the agent has seen at the start of a tick: one frozen value, read once, complete.
+
+`None` means "could not be read" everywhere. The rules treat it as unknown, and unknown is never
+permission. All times are seconds; ages and remainders are computed by `observe`, so that `decide`
+needs no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from nodeagent.core.contract import ClusterView, LeaseView, Role, Timings, VrrpState
+
+
+class AdoptionStep(StrEnum):
+    """How far an adoption has got; each step is on disk before the next one begins."""
+
+    DECIDED = "decided"  # promises for this queue are refused from here on
+    LEASED = "leased"  # the queue's lease is ours at `generation`
+    LISTED = "listed"  # the receipt is on the local disk
+    COMMITTED = "committed"  # the control plane has it: the mail is ours
+    PLACED = "placed"  # every file is in the live queue
+
+
+class SwitchoverStep(StrEnum):
+    """How far the source of a switchover has got."""
+
+    HANDED = "handed"  # last push done, queue pending, lease granted; the VIP is being given up
+    RELEASED = "released"  # the VIP has left this node
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """The adoption that this node is in; one at a time."""
+
+    queue: str
+    step: AdoptionStep
+    generation: int = 0
+
+
+@dataclass(frozen=True)
+class Switchover:
+    """The switchover whose source this node is; `id` is the control plane's."""
+
+    id: int
+    destination: str
+    step: SwitchoverStep
+
+
+@dataclass(frozen=True)
+class GuardView:
+    """The lease guard's answer: is the old mail proved to be ours, and is some of it set aside?"""
+
+    is_proven: bool
+    remaining_s: float
+    generation: int
+    has_pending: bool
+
+
+@dataclass(frozen=True)
+class MirrorView:
+    """The mirror of a peer's queue on this node."""
+
+    queue: str
+    messages: int
+    promised_s: float  # how long this node has still promised not to adopt it; 0: not at all
+
+
+@dataclass(frozen=True)
+class ConfigState:
+    """Which config version is live here, and which one was refused."""
+
+    live_version: int | None = None
+    failed_version: int | None = None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything that `decide` may know in one tick."""
+
+    node: str
+    guard: GuardView | None
+    view: ClusterView | None  # the last one known, however old
+    view_age_s: float | None  # None: no answer since the agent started
+    holds_vips: tuple[str, ...] | None
+    vrrp: VrrpState = VrrpState.UNKNOWN
+    mirrors: tuple[MirrorView, ...] = ()
+    adoption: Adoption | None = None
+    switchover: Switchover | None = None
+    start_grace_s: float = 0.0  # what is left of the promise length after a start (section 4.7)
+    push_age_s: float | None = None  # since the last complete push to every peer
+    is_job_running: bool = False
+    is_fault_set: bool = False
+    is_keepalived_running: bool | None = None
+    config: ConfigState = field(default_factory=ConfigState)
+    ssh_files_current: bool = True
+    is_instance_known: bool = True
+    is_recovery_reported: bool = False
+
+    @property
+    def timings(self) -> Timings:
+        """The cluster's timings, defaults until a view is known."""
+        return self.view.timings if self.view is not None else Timings()
+
+    @property
+    def fresh_view(self) -> ClusterView | None:
+        """The view, if it was read recently enough to act on what it says of others."""
+        if self.view is None or self.view_age_s is None:
+            return None
+        return self.view if self.view_age_s <= self.timings.lease_renew_deadline_s else None
+
+    def lease_of(self, queue: str) -> LeaseView | None:
+        """The lease of `queue` in the fresh view."""
+        view = self.fresh_view
+        leases = view.leases if view is not None else ()
+        return next((lease for lease in leases if lease.queue == queue), None)
+
+    @property
+    def is_proven(self) -> bool:
+        """Is the node's own old mail proved to be its own right now?"""
+        return self.guard is not None and self.guard.is_proven
+
+    @property
+    def is_settled(self) -> bool:
+        """Own lease proved and nothing set aside: the state in which others' mail may be taken."""
+        return self.guard is not None and self.guard.is_proven and not self.guard.has_pending
+
+    @property
+    def role(self) -> Role:
+        """Our role for this node (section 3)."""
+        if not self.is_proven:
+            return Role.FENCED
+        return Role.ACTIVE if self.holds_vips else Role.STANDBY
