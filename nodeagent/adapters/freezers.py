@@ -1,0 +1,188 @@
+"""Stopping every Postfix process at one instant and letting them go on: one small class each.
+
+A freezer is chosen for a running master process by `find_freezer`, in the order of what the host
+offers: the control group of Postfix (v2 `cgroup.freeze`, then the v1 freezer), the Docker container
+it runs in, the systemd unit, and as the last resort `postfix stop` and `postfix start`. A frozen
+listener still completes TCP handshakes, so clients wait and none is refused; only the last resort
+breaks sessions.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+
+from nodeagent.errors import ToolFailed
+
+log = structlog.get_logger()
+
+CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
+FROZEN_WITHIN_S: Final = 0.5
+_CONTAINER_ID: Final = re.compile(r"(?:docker[-/])([0-9a-f]{64})")
+
+
+class Freezer(Protocol):
+    """`freeze` returns once nothing of Postfix runs any more; both are idempotent.
+
+    Raises `ToolFailed` when the state is not reached; the caller then thaws.
+    """
+
+    name: str
+
+    def freeze(self) -> None:
+        """Stop every process of Postfix."""
+
+    def thaw(self) -> None:
+        """Let them go on."""
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise ToolFailed(f"Cannot write {text!r} to {path}: {error.strerror}.") from error
+
+
+def _wait_for(path: Path, wanted: str) -> None:
+    deadline_s = time.monotonic() + FROZEN_WITHIN_S
+    while wanted not in path.read_text().splitlines():
+        if time.monotonic() > deadline_s:
+            raise ToolFailed(f"{path} does not say {wanted!r} after {FROZEN_WITHIN_S:g} s.")
+        time.sleep(0.0002)
+
+
+class CgroupV2Freezer:
+    """The `cgroup.freeze` file of Postfix's own control group (cgroup-v2.rst)."""
+
+    name = "cgroup-v2"
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def freeze(self) -> None:
+        """Write 1 and wait until `cgroup.events` says frozen."""
+        _write(self._directory / "cgroup.freeze", "1")
+        _wait_for(self._directory / "cgroup.events", "frozen 1")
+
+    def thaw(self) -> None:
+        """Write 0."""
+        _write(self._directory / "cgroup.freeze", "0")
+
+
+class CgroupV1Freezer:
+    """The freezer controller of Postfix's own control group (freezer-subsystem.rst)."""
+
+    name = "cgroup-v1"
+
+    def __init__(self, directory: Path) -> None:
+        self._state = directory / "freezer.state"
+
+    def freeze(self) -> None:
+        """Write FROZEN and wait until the state, which passes through FREEZING, says so."""
+        _write(self._state, "FROZEN")
+        _wait_for(self._state, "FROZEN")
+
+    def thaw(self) -> None:
+        """Write THAWED."""
+        _write(self._state, "THAWED")
+
+
+class DockerFreezer:
+    """`docker pause` of the container that Postfix's master runs in."""
+
+    name = "docker"
+
+    def __init__(self, container_id: str) -> None:
+        self._container_id = container_id
+
+    def _call(self, verb: str) -> None:
+        import docker  # noqa: PLC0415 - only hosts with containers pay for the import
+        from docker.errors import DockerException  # noqa: PLC0415
+
+        try:
+            container = docker.from_env(timeout=2).containers.get(self._container_id)
+            if (container.status == "paused") is not (verb == "pause"):
+                getattr(container, verb)()
+        except DockerException as error:
+            raise ToolFailed(f"Docker refuses to {verb} {self._container_id[:12]}.") from error
+
+    def freeze(self) -> None:
+        """Pause the container."""
+        self._call("pause")
+
+    def thaw(self) -> None:
+        """Unpause the container."""
+        self._call("unpause")
+
+
+class CommandFreezer:
+    """Two commands: `systemctl freeze/thaw UNIT`, or `postfix stop/start` as the last resort."""
+
+    def __init__(self, name: str, freeze: tuple[str, ...], thaw: tuple[str, ...]) -> None:
+        self.name = name
+        self._freeze = freeze
+        self._thaw = thaw
+
+    def _run(self, command: tuple[str, ...]) -> None:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        if done.returncode != 0 and "not running" not in done.stderr:
+            raise ToolFailed(f"`{' '.join(command)}` failed: {done.stderr.strip()[:200]}")
+
+    def freeze(self) -> None:
+        """Run the first command."""
+        self._run(self._freeze)
+
+    def thaw(self) -> None:
+        """Run the second command."""
+        self._run(self._thaw)
+
+
+def _cgroup_paths(pid: int) -> dict[str, str]:
+    """Return {controller list: path} of a process as /proc/PID/cgroup gives it (cgroups(7))."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return {}
+    return {fields[1]: fields[2] for line in lines if len(fields := line.split(":", 2)) == 3}
+
+
+def _is_within(path: str, parent: str) -> bool:
+    return path == parent or path.startswith(parent.rstrip("/") + "/")
+
+
+def _own_cgroup_freezer(pid: int, own_pid: int, root: Path) -> Freezer | None:
+    """Find the control group that holds the master but not this process."""
+    theirs, ours = _cgroup_paths(pid), _cgroup_paths(own_pid)
+    for mount in (root, root / "unified"):
+        directory = mount / theirs.get("", "/").lstrip("/")
+        if not _is_within(ours.get("", "/"), theirs.get("", "/")) and (
+            directory / "cgroup.freeze"
+        ).exists():
+            return CgroupV2Freezer(directory)
+    path = theirs.get("freezer", "/")
+    directory = root / "freezer" / path.lstrip("/")
+    if not _is_within(ours.get("freezer", "/"), path) and (directory / "freezer.state").exists():
+        return CgroupV1Freezer(directory)
+    return None
+
+
+def find_freezer(master_pid: int, own_pid: int, root: Path = CGROUP_ROOT) -> Freezer:
+    """Return the gentlest freezer that this host offers for the Postfix with this master."""
+    freezer = _own_cgroup_freezer(master_pid, own_pid, root)
+    if freezer is not None:
+        return freezer
+    container = _CONTAINER_ID.search(" ".join(_cgroup_paths(master_pid).values()))
+    if container is not None:
+        return DockerFreezer(container.group(1))
+    unit = re.search(r"/([^/]+\.service)$", _cgroup_paths(master_pid).get("name=systemd", ""))
+    if unit is not None:
+        name = unit.group(1)
+        return CommandFreezer(
+            "systemd", ("systemctl", "freeze", name), ("systemctl", "thaw", name)
+        )
+    return CommandFreezer("stop-start", ("postfix", "stop"), ("postfix", "start"))

@@ -1,0 +1,126 @@
+"""The agent's side of the lease guard's socket."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from nodeagent.core.guard_state import ProofOffer
+from nodeagent.core.observation import GuardView
+from nodeagent.errors import Refused, Unreachable
+
+TIMEOUT_S: Final = 10.0
+
+
+class GuardConnection:
+    """One connection; a freeze or a drain lasts no longer than it."""
+
+    def __init__(self, path: Path, timeout_s: float = TIMEOUT_S) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(timeout_s)
+        try:
+            self._socket.connect(str(path))
+        except OSError as error:
+            self._socket.close()
+            raise Unreachable("The lease guard does not answer.") from error
+        self._reader = self._socket.makefile("rb")
+
+    def close(self) -> None:
+        """End the connection; the guard thaws what it froze for it."""
+        self._reader.close()
+        self._socket.close()
+
+    def call(self, operation: str, **fields: Any) -> dict[str, Any]:
+        """Return the answer; raise `Refused` with the guard's sentence, or `Unreachable`."""
+        try:
+            self._socket.sendall(json.dumps({"op": operation, **fields}).encode() + b"\n")
+            line = self._reader.readline()
+        except OSError as error:
+            raise Unreachable("The lease guard does not answer.") from error
+        if not line:
+            raise Unreachable("The lease guard has closed the connection.")
+        answer: dict[str, Any] = json.loads(line)
+        if not answer.pop("ok"):
+            raise Refused(str(answer.get("reason", "The guard refused.")))
+        return answer
+
+
+@dataclass
+class Freeze:
+    """A freeze under way; `length_ms` is known once it has ended."""
+
+    connection: GuardConnection
+    aside_reason: str | None = None
+    length_ms: float = 0.0
+
+    def set_aside_at_end(self, reason: str) -> None:
+        """Have the guard set the queue aside before anything of it runs again."""
+        self.aside_reason = reason
+
+
+class GuardClient:
+    """Calls of the guard, each on a connection of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @contextmanager
+    def _connection(self) -> Iterator[GuardConnection]:
+        connection = GuardConnection(self._path)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def _call(self, operation: str, **fields: Any) -> dict[str, Any]:
+        with self._connection() as connection:
+            return connection.call(operation, **fields)
+
+    def status(self) -> tuple[GuardView, str]:
+        """Return what the guard knows and the name of its freezer."""
+        answer = self._call("status")
+        freezer = str(answer.pop("freezer"))
+        return GuardView(**answer), freezer
+
+    def offer_proof(self, offer: ProofOffer) -> None:
+        """Bring a proof of the lease; raises `Refused` where it proves nothing."""
+        fields = asdict(offer)
+        self._call("proof", **fields)
+
+    def set_aside(self, reason: str) -> None:
+        """Stop all delivery and make the whole queue pending."""
+        self._call("aside", reason=reason)
+
+    def pending_ids(self) -> tuple[str, ...]:
+        """Return the ids of all pending messages."""
+        return tuple(self._call("pending")["ids"])
+
+    def take_back_some(self) -> bool:
+        """Move one batch of pending mail; True once nothing is pending."""
+        return bool(self._call("take_back")["done"])
+
+    def place_some(self, queue: str, generation: int) -> bool:
+        """Move one batch of an adopted mirror into the live queue; True once all is there."""
+        return bool(self._call("place", queue=queue, generation=generation)["done"])
+
+    @contextmanager
+    def frozen(self) -> Iterator[Freeze]:
+        """Freeze Postfix for the body; raises `Refused` if it was not frozen all the while."""
+        with self._connection() as connection:
+            connection.call("freeze")
+            freeze = Freeze(connection)
+            yield freeze
+            aside = {"aside": freeze.aside_reason} if freeze.aside_reason else {}
+            freeze.length_ms = float(connection.call("thaw", **aside)["freeze_ms"])
+
+    @contextmanager
+    def drained(self) -> Iterator[GuardConnection]:
+        """Stop the queue manager for the body; `call("drain")` says how many deliveries run."""
+        with self._connection() as connection:
+            connection.call("drain")
+            yield connection

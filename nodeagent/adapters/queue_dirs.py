@@ -1,0 +1,178 @@
+"""Renames between the live queue, `pending`, the mirrors and `retired`: all on one filesystem.
+
+Only the lease guard calls this module, under its own lock and after its own look at the deadline.
+Nothing is copied and nothing is deleted but empty directories; each call may be killed at any line
+and repeated. Directories belong to Postfix's user with mode 0700, or qmgr(8) dies.
+
+Long queue ids survive a move. Mail that waited in `incoming` or `active` comes back into
+`incoming`, as qmgr(8) does at its own start; deferred and held mail keeps its place.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from nodeagent.core.queue_files import hashed_directory
+
+MAIL_QUEUES: Final = ("incoming", "active", "deferred", "hold")
+LOG_QUEUES: Final = ("defer", "bounce", "trace")
+HASHED_QUEUES: Final = frozenset({"deferred", "defer"})
+COMPLETE: Final = stat.S_IXUSR
+BATCH: Final = 500
+
+
+@dataclass(frozen=True)
+class QueueDirs:
+    """Where the live queue is and where this node keeps what is not in it."""
+
+    live: Path
+    relay: Path
+    owner: str = "postfix"
+
+    @property
+    def pending(self) -> Path:
+        """Own queues set aside, one directory a fence."""
+        return self.relay / "pending"
+
+    @property
+    def retired(self) -> Path:
+        """Own mail that a receipt gave to another node, one directory a receipt."""
+        return self.relay / "retired"
+
+    def make_directory(self, path: Path) -> None:
+        """Create `path` and its parents below our roots as Postfix would: its user, 0700."""
+        if path.is_dir():
+            return
+        if path not in {self.live, self.relay}:
+            self.make_directory(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        if os.geteuid() == 0:
+            user = pwd.getpwnam(self.owner)
+            os.chown(path, user.pw_uid, user.pw_gid)
+
+
+def files_below(directory: Path) -> Iterator[Path]:
+    """Yield every regular file below `directory`; a directory that is not there has none."""
+    if not directory.is_dir():
+        return
+    for entry in os.scandir(directory):
+        if entry.is_dir(follow_symlinks=False):
+            yield from files_below(Path(entry.path))
+        elif entry.is_file(follow_symlinks=False):
+            yield Path(entry.path)
+
+
+def has_files(directory: Path) -> bool:
+    """Tell whether any file is below `directory`."""
+    return next(files_below(directory), None) is not None
+
+
+def pending_ids(dirs: QueueDirs) -> list[str]:
+    """Return the queue id of every pending message, in no order."""
+    return [
+        path.name
+        for aside in sorted(dirs.pending.glob("*"))
+        for queue in MAIL_QUEUES
+        for path in files_below(aside / queue)
+    ]
+
+
+def set_aside(dirs: QueueDirs) -> int:
+    """Rename the whole live queue into a new directory below `pending`; return its file count.
+
+    Nothing of Postfix may run meanwhile. Files that cleanup(8) is still writing (mode 0600) go back
+    into the live queue under the same name: they are new mail, which nobody else can have.
+    """
+    if not any(has_files(dirs.live / queue) for queue in MAIL_QUEUES + LOG_QUEUES):
+        return 0
+    aside = dirs.pending / f"{time.time_ns():020d}"
+    dirs.make_directory(aside)
+    for queue in MAIL_QUEUES + LOG_QUEUES:
+        if (dirs.live / queue).is_dir():
+            (dirs.live / queue).rename(aside / queue)
+        dirs.make_directory(dirs.live / queue)
+    for path in list(files_below(aside / "incoming")):
+        if not path.stat().st_mode & COMPLETE:
+            _move(dirs, path, dirs.live / path.relative_to(aside))
+    return sum(1 for _ in files_below(aside))
+
+
+def _move(dirs: QueueDirs, source: Path, target: Path) -> None:
+    try:
+        source.rename(target)
+    except FileNotFoundError:
+        dirs.make_directory(target.parent)
+        source.rename(target)
+
+
+def _way_back(dirs: QueueDirs, aside: Path, path: Path, retired: Mapping[str, int]) -> Path:
+    """Return where one pending file belongs: retired, or its place in the live queue."""
+    relative = path.relative_to(aside)
+    queue = relative.parts[0]
+    if path.name in retired:
+        return dirs.retired / str(retired[path.name]) / queue / path.name
+    if queue == "active":
+        return dirs.live / "incoming" / path.name
+    return dirs.live / relative
+
+
+def take_back(dirs: QueueDirs, retired: Mapping[str, int], limit: int = BATCH) -> bool:
+    """Move up to `limit` pending files: into `retired` if listed there, else into the live queue.
+
+    `retired` maps queue id to receipt number. Returns True once nothing is pending any more.
+    """
+    moved = 0
+    for aside in sorted(dirs.pending.glob("*")):
+        for path in files_below(aside):
+            if moved >= limit:
+                return False
+            _move(dirs, path, _way_back(dirs, aside, path, retired))
+            moved += 1
+        shutil.rmtree(aside)
+    return True
+
+
+def place_adopted(
+    dirs: QueueDirs, mirror: Path, ids: frozenset[str], report_double: Callable[[str], None]
+) -> bool:
+    """Move up to `BATCH` of a receipt's files from a mirror into the live queue.
+
+    The bounce logs go first, so that a message never runs without its history. A file whose name is
+    taken in the live queue stays in the mirror's quarantine and is reported. Returns True once
+    nothing of the receipt is left in the mirror.
+    """
+    moved = 0
+    for queue, target in [*((log, log) for log in LOG_QUEUES), ("hold", "hold"), ("mail", "incoming")]:
+        for path in files_below(mirror / queue):
+            if path.name not in ids:
+                continue
+            if moved >= BATCH:
+                return False
+            moved += 1
+            place = dirs.live / target / path.name
+            if target in HASHED_QUEUES:
+                place = dirs.live / target / hashed_directory(path.name) / path.name
+            if place.exists():
+                report_double(path.name)
+                place = mirror / "quarantine" / path.name
+            _move(dirs, path, place)
+    return True
+
+
+def prune_retired(dirs: QueueDirs, done: Callable[[int], bool], older_than_s: float) -> int:
+    """Remove retired receipts that are done and older than this; return how many were removed."""
+    removed = 0
+    for receipt in list(dirs.retired.glob("*")):
+        age_s = time.time() - receipt.stat().st_mtime
+        if receipt.name.isdigit() and age_s > older_than_s and done(int(receipt.name)):
+            shutil.rmtree(receipt)
+            removed += 1
+    return removed
