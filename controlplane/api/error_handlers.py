@@ -1,0 +1,79 @@
+"""Every error leaves the API as one `Refusal`: a sentence, one per field at fault, no traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import IntegrityError
+from starlette.exceptions import HTTPException
+
+from controlplane.errors import ControlPlaneError
+from nodeagent.core.contract import Refusal
+
+log = structlog.get_logger(__name__)
+
+BODY_PARTS = ("body", "query", "path", "header", "cookie")
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make `app` answer every error with a `Refusal`."""
+    app.add_exception_handler(ControlPlaneError, _on_refusal)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(IntegrityError, _on_integrity_error)
+    app.add_exception_handler(Exception, _on_crash)
+
+
+def refuse(status: int, detail: str, fields: dict[str, str] | None = None) -> JSONResponse:
+    """Return the answer that carries one refusal."""
+    body = Refusal(detail=detail, fields=fields or {})
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None  # noqa: PLR2004 - HTTP
+    return JSONResponse(body.model_dump(), status_code=status, headers=headers)
+
+
+def field_sentences(errors: Sequence[Any]) -> dict[str, str]:
+    """Return one sentence per field from pydantic's error list; the value itself is not quoted."""
+    fields: dict[str, str] = {}
+    for error in errors:
+        where = [str(part) for part in error["loc"] if part not in BODY_PARTS]
+        name = ".".join(where) or "body"
+        message = str(error["msg"]).removeprefix("Value error, ")
+        fields.setdefault(name, message[:1].upper() + message[1:].rstrip(".") + ".")
+    return fields
+
+
+def _on_refusal(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ControlPlaneError)  # noqa: S101 - registered for this class
+    if error.status >= 500:  # noqa: PLR2004 - HTTP
+        log.warning("refused", path=request.url.path, detail=error.detail)
+    return refuse(error.status, error.detail, error.fields)
+
+
+def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
+    del request
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
+    fields = field_sentences(error.errors())
+    detail = "The request is not valid; nothing was changed: " + ", ".join(fields) + "."
+    return refuse(422, detail, fields)
+
+
+def _on_http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
+    if error.status_code == 404 and error.detail == "Not Found":  # noqa: PLR2004 - HTTP
+        return refuse(404, f"There is nothing at {request.url.path}.")
+    return refuse(error.status_code, str(error.detail))
+
+
+def _on_integrity_error(request: Request, error: Exception) -> JSONResponse:
+    log.warning("constraint", path=request.url.path, error=str(error))
+    return refuse(409, "Somebody changed the same thing at the same time; read it again.")
+
+
+def _on_crash(request: Request, error: Exception) -> JSONResponse:
+    log.error("crashed", path=request.url.path, exc_info=error)
+    return refuse(500, "An internal error; the control plane's log says more.")

@@ -1,0 +1,71 @@
+"""The application factory: routers, error answers and the OpenAPI document in one place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from controlplane import __version__
+from controlplane.api.error_handlers import install_error_handlers
+from controlplane.api.routers import ROUTERS
+from controlplane.settings import Settings
+from controlplane.store.engine import Database
+from nodeagent.core.contract import Refusal
+
+DESCRIPTION = """
+The control plane of a Mail-Relay HA cluster: it holds the cluster's state, renders every Postfix
+and keepalived file from it, and keeps the lease on each node's queue.
+
+Every refusal has the same body: `detail` is one sentence, `fields` has one per field at fault.
+Lease times count by the database's clock. Calls under `/api/v1/agent` are for node agents only.
+"""
+
+TAGS = [
+    {"name": "session", "description": "Log in, log out, change the own password."},
+    {"name": "cluster", "description": "Settings and timings that all nodes share."},
+    {"name": "nodes", "description": "The relay hosts, their enrolment and their reports."},
+    {"name": "vips", "description": "The virtual addresses on which mail is accepted."},
+    {"name": "domains", "description": "Which domains mail is relayed to."},
+    {"name": "policies", "description": "Which sender domains are allowed or blocked."},
+    {"name": "routes", "description": "Next hops by sender, with their TLS and credentials."},
+    {"name": "networks", "description": "Clients that may relay to any domain."},
+    {"name": "tls", "description": "The certificate of the GUI and of SMTP."},
+    {
+        "name": "configs",
+        "description": "Numbered versions: preview, diff, apply, roll back.",
+    },
+    {"name": "leases", "description": "Who holds the lock on which node's queue."},
+    {"name": "events", "description": "What happened on the nodes."},
+    {"name": "audit", "description": "Who changed what."},
+    {"name": "agent", "description": "What node agents call; authenticated by the node's key."},
+    {"name": "health", "description": "Liveness."},
+]
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Refusal, "description": text}
+    for status, text in {
+        401: "Who is asking could not be proved.",
+        403: "Not permitted.",
+        409: "Does not fit the present state.",
+        422: "Values that cannot be used.",
+        503: "The database does not answer, or the control plane is recovering.",
+    }.items()
+}
+
+
+def create_app(settings: Settings, database: Database) -> FastAPI:
+    """Return the application over an open, migrated database."""
+    app = FastAPI(
+        title="Mail-Relay HA control plane",
+        description=DESCRIPTION.strip(),
+        version=__version__,
+        openapi_tags=TAGS,
+        responses=REFUSALS,
+    )
+    app.state.settings = settings
+    app.state.database = database
+    install_error_handlers(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    return app

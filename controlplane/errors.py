@@ -1,0 +1,66 @@
+"""The control plane's errors: one base class; each leaf knows its HTTP status and its sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class ControlPlaneError(Exception):
+    """The control plane could not do what it was asked to."""
+
+    status = 500
+
+    def __init__(self, detail: str | None = None, fields: Mapping[str, str] | None = None) -> None:
+        self.detail = detail or (self.__doc__ or "").strip()
+        self.fields = dict(fields or {})
+        super().__init__(self.detail)
+
+
+class Invalid(ControlPlaneError):
+    """The request holds values that cannot be used; nothing was changed."""
+
+    status = 422
+
+
+class NotFound(ControlPlaneError):
+    """There is no such thing."""
+
+    status = 404
+
+
+class Conflict(ControlPlaneError):
+    """The request does not fit the present state; nothing was changed."""
+
+    status = 409
+
+
+class Unauthenticated(ControlPlaneError):
+    """Who is asking could not be proved."""
+
+    status = 401
+
+
+class Forbidden(ControlPlaneError):
+    """This is not permitted to whoever asked."""
+
+    status = 403
+
+
+class Throttled(ControlPlaneError):
+    """Too many attempts; try again later."""
+
+    status = 429
+
+
+class Unavailable(ControlPlaneError):
+    """The database does not answer; try again."""
+
+    status = 503
+
+
+class Recovering(Unavailable):
+    """The control plane was restored from a backup and waits for the reports of all nodes."""
+
+
+class SetupFailed(ControlPlaneError):
+    """A file or setting of this installation is missing or broken."""

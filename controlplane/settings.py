@@ -1,0 +1,49 @@
+"""Settings of one control plane process, read from the environment (prefix RELAY_)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LISTEN_PATTERN = r"^(\[[0-9a-fA-F:]+\]|[^:\[\]]+):[0-9]{1,5}$"
+
+
+class Settings(BaseSettings):
+    """Where state lives, which database holds it, and where the API listens."""
+
+    model_config = SettingsConfigDict(env_prefix="RELAY_", extra="ignore", frozen=True)
+
+    state_dir: Path = Path("/var/lib/relay-controlplane")
+    database_url: str = Field(default="", description="Empty: a SQLite file in `state_dir`.")
+    listen: Annotated[str, StringConstraints(pattern=LISTEN_PATTERN)] = "0.0.0.0:8443"
+    event_keep_days: int = Field(default=90, ge=1)
+    stop_timeout_s: int = Field(default=5, ge=1)
+    log_level: str = "info"
+
+    @field_validator("listen")
+    @classmethod
+    def _port_is_a_port(cls, value: str) -> str:
+        port = int(value.rsplit(":", 1)[1])
+        if not 0 < port < 65536:  # noqa: PLR2004 - TCP
+            raise ValueError(f"{port} is not a TCP port")
+        return value
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Fill in the database that depends on the state directory."""
+        del context
+        if not self.database_url:
+            url = f"sqlite:///{self.state_dir / 'relay.db'}"
+            object.__setattr__(self, "database_url", url)
+
+    @property
+    def host(self) -> str:
+        """The address to listen on, without brackets."""
+        return self.listen.rsplit(":", 1)[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The TCP port to listen on."""
+        return int(self.listen.rsplit(":", 1)[1])
