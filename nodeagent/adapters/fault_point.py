@@ -1,7 +1,7 @@
 """Named places at which a test may have the process die, as a power loss would.
 
-A fault point costs one `stat` unless the file `/run/relay/fault-point` exists and names it. The file
-is removed first, so that the restarted process passes.
+A fault point costs one `open` unless the file `/run/relay/fault-point` exists and names it. The
+file is removed first, so that the restarted process passes.
 """
 
 from __future__ import annotations

@@ -148,7 +148,8 @@ def _cgroup_paths(pid: int) -> dict[str, str]:
         lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     except OSError:
         return {}
-    return {fields[1]: fields[2] for line in lines if len(fields := line.split(":", 2)) == 3}
+    fields = [line.split(":", 2) for line in lines]
+    return {controllers: path for _hierarchy, controllers, path in fields}
 
 
 def _is_within(path: str, parent: str) -> bool:
@@ -160,9 +161,10 @@ def _own_cgroup_freezer(pid: int, own_pid: int, root: Path) -> Freezer | None:
     theirs, ours = _cgroup_paths(pid), _cgroup_paths(own_pid)
     for mount in (root, root / "unified"):
         directory = mount / theirs.get("", "/").lstrip("/")
-        if not _is_within(ours.get("", "/"), theirs.get("", "/")) and (
-            directory / "cgroup.freeze"
-        ).exists():
+        if (
+            not _is_within(ours.get("", "/"), theirs.get("", "/"))
+            and (directory / "cgroup.freeze").exists()
+        ):
             return CgroupV2Freezer(directory)
     path = theirs.get("freezer", "/")
     directory = root / "freezer" / path.lstrip("/")
@@ -182,7 +184,5 @@ def find_freezer(master_pid: int, own_pid: int, root: Path = CGROUP_ROOT) -> Fre
     unit = re.search(r"/([^/]+\.service)$", _cgroup_paths(master_pid).get("name=systemd", ""))
     if unit is not None:
         name = unit.group(1)
-        return CommandFreezer(
-            "systemd", ("systemctl", "freeze", name), ("systemctl", "thaw", name)
-        )
+        return CommandFreezer("systemd", ("systemctl", "freeze", name), ("systemctl", "thaw", name))
     return CommandFreezer("stop-start", ("postfix", "stop"), ("postfix", "start"))

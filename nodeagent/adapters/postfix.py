@@ -87,7 +87,7 @@ class Postfix:
 
 def _has_open(pid: int, prefix: str) -> bool:
     try:
-        links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+        links = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
     except OSError:
         return False
     return any(link.startswith(prefix) for link in links)

@@ -150,7 +150,11 @@ def place_adopted(
     nothing of the receipt is left in the mirror.
     """
     moved = 0
-    for queue, target in [*((log, log) for log in LOG_QUEUES), ("hold", "hold"), ("mail", "incoming")]:
+    for queue, target in [
+        *((log, log) for log in LOG_QUEUES),
+        ("hold", "hold"),
+        ("mail", "incoming"),
+    ]:
         for path in files_below(mirror / queue):
             if path.name not in ids:
                 continue

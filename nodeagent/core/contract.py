@@ -333,7 +333,13 @@ class Refusal(Wire):
     fields: dict[str, str] = {}
 
 
+TLS_SERVER_NAME: Final = "relay-control-plane"
+"""The SNI name under which the control plane shows agents the certificate of its own CA."""
+TOKEN_AUDIENCE: Final = "relay-control-plane"  # noqa: S105 - a name, no secret
+"""The `aud` claim of the tokens (RFC 7519, EdDSA) that nodes sign their requests with."""
+
 AGENT_API: Final = {
+    "ca": "/api/v1/agent/ca",  # GET -> the CA's certificate, PEM; checked against the token
     "enrol": "/api/v1/agent/enrol",  # EnrolRequest -> EnrolAnswer; no authentication but the token
     "heartbeat": "/api/v1/agent/heartbeat",  # HeartbeatRequest -> HeartbeatAnswer
     "reconcile": "/api/v1/agent/reconcile",  # ReconcileRequest -> ReconcileAnswer

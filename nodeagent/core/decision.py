@@ -1,8 +1,8 @@
 """The rule table: from one observation to one plan, pure, first match wins, safety gates first.
 
-Theory of operation. There are two tables. `OWNERSHIP` decides about mail: whose it is, where it goes,
-what may be touched. `HOUSEKEEPING` keeps the node's files as the control plane wants them. In each,
-the first rule whose `plan` is not None decides, and the rule's name and comment are what the log,
+Theory of operation. There are two tables. `OWNERSHIP` decides about mail: whose it is, where it
+goes, what may be touched. `HOUSEKEEPING` keeps the node's files as the control plane wants them. In
+each, the first rule whose `plan` is not None decides; the rule's name and comment are what the log,
 `relay-agent explain` and the docs show. No rule waits; what is not yet possible is looked at again in
 the next tick. The order of `OWNERSHIP` is part of the protocol (DESIGN section 4):
 
@@ -69,7 +69,7 @@ def _failsafe(obs: Observation) -> Actions | None:
 
 def _recovery(obs: Observation) -> Actions | None:
     view = obs.fresh_view
-    if view is None or obs.is_recovery_reported or obs.is_job_running:
+    if view is None or obs.is_instance_known or obs.is_job_running:
         return None
     return (act.ReportRecovery(),) if view.is_recovering else None
 
@@ -298,7 +298,7 @@ def decide(
 ) -> Plan:
     """Return the plan for this observation; the tables are parameters so that tests can thin them.
 
-    At most one job is started per tick: when the ownership rule starts one, a housekeeping job waits.
+    At most one job starts per tick: when the ownership rule starts one, a housekeeping job waits.
     """
     matched = first_match(obs, ownership)
     if matched is None:

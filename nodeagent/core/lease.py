@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from nodeagent.core.contract import Timings
 
 DRAIN_SHARE = 0.5
-"""The share of the margin in which running deliveries may end by themselves before they are killed."""
+"""The share of the margin in which running deliveries may end before they are killed."""
 
 
 @dataclass(frozen=True)
@@ -60,30 +60,28 @@ def check_timings(timings: Timings) -> list[tuple[str, str]]:
     The rule of section 4.8: retry < renew deadline < duration - margin. A promise must outlast its
     own margin and one retry, or a failsafe would flap.
     """
-    problems: list[tuple[str, str]] = []
-    if timings.lease_retry_s >= timings.lease_renew_deadline_s:
-        problems.append(
-            (
-                "lease_retry_s",
-                f"lease_retry_s ({timings.lease_retry_s:g}) must be smaller than "
-                f"lease_renew_deadline_s ({timings.lease_renew_deadline_s:g}).",
-            )
-        )
-    if timings.lease_renew_deadline_s >= timings.lease_duration_s - timings.lease_margin_s:
-        problems.append(
-            (
-                "lease_renew_deadline_s",
-                f"lease_renew_deadline_s ({timings.lease_renew_deadline_s:g}) must be smaller than "
-                f"lease_duration_s - lease_margin_s "
-                f"({timings.lease_duration_s - timings.lease_margin_s:g}).",
-            )
-        )
-    if timings.promise_s <= timings.lease_margin_s + timings.lease_retry_s:
-        problems.append(
-            (
-                "promise_s",
-                f"promise_s ({timings.promise_s:g}) must be greater than lease_margin_s + "
-                f"lease_retry_s ({timings.lease_margin_s + timings.lease_retry_s:g}).",
-            )
-        )
-    return problems
+    proof_s = timings.lease_duration_s - timings.lease_margin_s
+    renewing_s = timings.lease_renew_deadline_s
+    shortest_s = timings.lease_margin_s + timings.lease_retry_s
+    rules = (
+        (
+            timings.lease_retry_s < renewing_s,
+            "lease_retry_s",
+            f"must be smaller than lease_renew_deadline_s ({renewing_s:g})",
+        ),
+        (
+            renewing_s < proof_s,
+            "lease_renew_deadline_s",
+            f"must be smaller than lease_duration_s - lease_margin_s ({proof_s:g})",
+        ),
+        (
+            timings.promise_s > shortest_s,
+            "promise_s",
+            f"must be greater than lease_margin_s + lease_retry_s ({shortest_s:g})",
+        ),
+    )
+    return [
+        (field, f"{field} ({getattr(timings, field):g}) {sentence}.")
+        for fits, field, sentence in rules
+        if not fits
+    ]

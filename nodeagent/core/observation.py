@@ -50,7 +50,7 @@ class Switchover:
 
 @dataclass(frozen=True)
 class GuardView:
-    """The lease guard's answer: is the old mail proved to be ours, and is some of it set aside?"""
+    """The lease guard's answer: whether old mail is proved ours, and whether some is set aside."""
 
     is_proven: bool
     remaining_s: float
@@ -95,8 +95,7 @@ class Observation:
     is_keepalived_running: bool | None = None
     config: ConfigState = field(default_factory=ConfigState)
     ssh_files_current: bool = True
-    is_instance_known: bool = True
-    is_recovery_reported: bool = False
+    is_instance_known: bool = True  # has this control plane instance what we remember?
 
     @property
     def timings(self) -> Timings:
@@ -111,14 +110,14 @@ class Observation:
         return self.view if self.view_age_s <= self.timings.lease_renew_deadline_s else None
 
     def lease_of(self, queue: str) -> LeaseView | None:
-        """The lease of `queue` in the fresh view."""
+        """Return the lease of `queue` in the fresh view."""
         view = self.fresh_view
         leases = view.leases if view is not None else ()
         return next((lease for lease in leases if lease.queue == queue), None)
 
     @property
     def is_proven(self) -> bool:
-        """Is the node's own old mail proved to be its own right now?"""
+        """Whether the node's own old mail is proved to be its own right now."""
         return self.guard is not None and self.guard.is_proven
 
     @property

@@ -1,0 +1,159 @@
+"""The agent's calls of the control plane: HTTPS, its own CA only, one signed token a request."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import httpx2
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic import BaseModel, ValidationError
+
+from nodeagent.core import contract as wire
+from nodeagent.errors import Refused, Unreachable
+
+CONNECT_TIMEOUT_S: Final = 1.0
+READ_TIMEOUT_S: Final = 3.0
+LONG_TIMEOUT_S: Final = 30.0
+_Answer = TypeVar("_Answer", bound=BaseModel)
+
+
+def _pinned_context(ca_pem: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cadata=ca_pem)
+    return context
+
+
+def _refusal(response: httpx2.Response) -> str:
+    try:
+        return str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"The control plane answered {response.status_code}."
+
+
+class ControlPlaneClient:
+    """One client a process; safe to use from several threads.
+
+    `Unreachable` means the outcome is unknown: the request may have been carried out.
+    """
+
+    def __init__(self, url: str, ca_pem: str, token: Callable[[], str]) -> None:
+        self._token = token
+        self._client = httpx2.Client(
+            base_url=url,
+            verify=_pinned_context(ca_pem),
+            timeout=httpx2.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            trust_env=False,
+        )
+
+    def _send(self, method: str, call: str, body: BaseModel | None, timeout_s: float) -> Any:
+        headers = {"Authorization": f"Bearer {self._token()}"}
+        content = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            content = body.model_dump_json().encode()
+        request = self._client.build_request(
+            method,
+            wire.AGENT_API[call],
+            content=content,
+            headers=headers,
+            timeout=httpx2.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+            extensions={"sni_hostname": wire.TLS_SERVER_NAME},
+        )
+        try:
+            response = self._client.send(request)
+        except (httpx2.TransportError, ssl.SSLError) as error:
+            raise Unreachable(f"The control plane does not answer ({error}).") from error
+        if response.status_code >= 500:  # noqa: PLR2004 - RFC 9110
+            raise Unreachable(_refusal(response))
+        if response.is_error:
+            raise Refused(_refusal(response))
+        return response
+
+    def _call(
+        self, call: str, body: BaseModel, answer: type[_Answer], timeout_s: float = READ_TIMEOUT_S
+    ) -> _Answer:
+        response = self._send("POST", call, body, timeout_s)
+        try:
+            return answer.model_validate_json(response.content)
+        except ValidationError as error:
+            raise Unreachable("The control plane's answer cannot be read.") from error
+
+    def heartbeat(self, request: wire.HeartbeatRequest) -> wire.HeartbeatAnswer:
+        """Report, perhaps renew, and read the view."""
+        return self._call("heartbeat", request, wire.HeartbeatAnswer)
+
+    def reconcile(self, request: wire.ReconcileRequest) -> wire.ReconcileAnswer:
+        """Acquire the own lease and learn who owns the pending mail."""
+        return self._call("reconcile", request, wire.ReconcileAnswer, LONG_TIMEOUT_S)
+
+    def acquire(self, queue: str) -> wire.LeaseAnswer:
+        """Acquire a peer's lease."""
+        return self._call("acquire", wire.LeaseRequest(queue=queue), wire.LeaseAnswer)
+
+    def grant(self, queue: str, generation: int, to: str) -> wire.LeaseAnswer:
+        """Grant the own lease to a peer."""
+        request = wire.LeaseRequest(queue=queue, generation=generation, to=to)
+        return self._call("grant", request, wire.LeaseAnswer)
+
+    def release(self, queue: str, generation: int) -> wire.LeaseAnswer:
+        """Give a lease back."""
+        request = wire.LeaseRequest(queue=queue, generation=generation)
+        return self._call("release", request, wire.LeaseAnswer)
+
+    def commit_receipt(self, request: wire.ReceiptRequest) -> wire.ReceiptAnswer:
+        """Commit a receipt; asked again it answers what became of it."""
+        return self._call("receipt", request, wire.ReceiptAnswer, LONG_TIMEOUT_S)
+
+    def finish_receipt(self, queue: str, generation: int) -> wire.ReceiptAnswer:
+        """Say that every file of a receipt is in the live queue."""
+        question = wire.ReceiptQuestion(queue=queue, generation=generation)
+        return self._call("receipt_done", question, wire.ReceiptAnswer)
+
+    def recover(self, request: wire.RecoveryRequest) -> None:
+        """Tell a restored control plane what this node remembers."""
+        self._send("POST", "recovery", request, LONG_TIMEOUT_S)
+
+    def config(self) -> wire.ConfigBundle:
+        """Fetch the config version that is assigned to this node."""
+        response = self._send("GET", "config", None, LONG_TIMEOUT_S)
+        try:
+            return wire.ConfigBundle.model_validate_json(response.content)
+        except ValidationError as error:
+            raise Unreachable("The control plane's answer cannot be read.") from error
+
+    def report_switchover(self, result: wire.SwitchoverResult) -> None:
+        """Report how a switchover ended."""
+        self._send("POST", "switchover_done", result, READ_TIMEOUT_S)
+
+
+def fetch_ca(url: str, fingerprint: str) -> str:
+    """Return the control plane's CA as PEM after checking it against the token's fingerprint.
+
+    Nothing secret is sent: the connection is not trusted until the fingerprint matches.
+    """
+    try:
+        with httpx2.Client(base_url=url, verify=False, trust_env=False) as client:
+            response = client.get(
+                wire.AGENT_API["ca"], extensions={"sni_hostname": wire.TLS_SERVER_NAME}
+            )
+            response.raise_for_status()
+            pem = response.text
+            der = x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
+    except httpx2.HTTPError as error:
+        raise Unreachable(f"The control plane does not answer ({error}).") from error
+    except ValueError as error:
+        raise Refused("The control plane did not send a certificate.") from error
+    if hashlib.sha256(der).hexdigest() != fingerprint:
+        raise Refused("The control plane's certificate does not match the enrolment token.")
+    return pem
+
+
+def enrol(url: str, ca_pem: str, request: wire.EnrolRequest) -> wire.EnrolAnswer:
+    """Send the one-time token and the node's public keys."""
+    client = ControlPlaneClient(url, ca_pem, token=lambda: "")
+    return client._call("enrol", request, wire.EnrolAnswer)  # noqa: SLF001 - same module

@@ -1,0 +1,137 @@
+"""The node's keys: made here, never leaving this host; only their public halves are sent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+import uuid
+from pathlib import Path
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from nodeagent.core.contract import TOKEN_AUDIENCE
+from nodeagent.errors import BrokenState, ToolFailed
+
+TOKEN_LIFE_S = 60
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only root may read, whole or not at all, and have it on disk."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+class Identity:
+    """The node's name, its signing key and its SSH key, below the state directory."""
+
+    def __init__(self, state_directory: Path) -> None:
+        self._directory = state_directory
+        self._key: Ed25519PrivateKey | None = None
+
+    @property
+    def ssh_key_file(self) -> Path:
+        """The private key that pushes use."""
+        return self._directory / "ssh/id_ed25519"
+
+    @property
+    def ca_file(self) -> Path:
+        """The control plane's CA, trusted since enrolment."""
+        return self._directory / "ca.pem"
+
+    def is_enrolled(self) -> bool:
+        """Tell whether this node has been enrolled."""
+        return (self._directory / "node").exists() and self.ca_file.exists()
+
+    def node(self) -> str:
+        """Return the node's name; raises `BrokenState` before enrolment."""
+        return self._read("node").strip()
+
+    def url(self) -> str:
+        """Return the control plane's URL as given at enrolment."""
+        return self._read("url").strip()
+
+    def _read(self, name: str) -> str:
+        try:
+            return (self._directory / name).read_text()
+        except OSError as error:
+            raise BrokenState("This node is not enrolled: run `relay-agent enrol`.") from error
+
+    def save_enrolment(self, node: str, url: str, ca_pem: str) -> None:
+        """Note the answer to an enrolment; the node's name comes last and completes it."""
+        write_private(self.ca_file, ca_pem.encode())
+        write_private(self._directory / "url", url.encode())
+        write_private(self._directory / "node", node.encode())
+
+    def make_keys(self) -> None:
+        """Make what is missing; an existing key is kept."""
+        path = self._directory / "agent.key"
+        if not path.exists():
+            write_private(
+                path,
+                Ed25519PrivateKey.generate().private_bytes(
+                    serialization.Encoding.PEM,
+                    serialization.PrivateFormat.PKCS8,
+                    serialization.NoEncryption(),
+                ),
+            )
+        if not self.ssh_key_file.exists():
+            self.ssh_key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "mail-relay"]
+            command += ["-f", str(self.ssh_key_file)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise ToolFailed(f"ssh-keygen failed: {done.stderr.strip()[:200]}")
+
+    def _signing_key(self) -> Ed25519PrivateKey:
+        if self._key is None:
+            data = self._read("agent.key").encode()
+            key = serialization.load_pem_private_key(data, password=None)
+            if not isinstance(key, Ed25519PrivateKey):
+                raise BrokenState("The node's key is not an Ed25519 key.")
+            self._key = key
+        return self._key
+
+    def public_key_pem(self) -> str:
+        """Return the public half of the signing key."""
+        public = self._signing_key().public_key()
+        return public.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        ).decode()
+
+    def token(self) -> str:
+        """Return a short-lived signed token for one request (RFC 7519, EdDSA)."""
+        now_s = int(time.time())
+        claims = {
+            "iss": self.node(),
+            "aud": TOKEN_AUDIENCE,
+            "iat": now_s,
+            "exp": now_s + TOKEN_LIFE_S,
+            "jti": uuid.uuid4().hex,
+        }
+        return jwt.encode(claims, self._signing_key(), algorithm="EdDSA")
+
+    def ssh_public_key(self) -> str:
+        """Return the public half of the SSH key as one line."""
+        try:
+            return self.ssh_key_file.with_suffix(".pub").read_text().strip()
+        except OSError as error:
+            raise BrokenState("The node's SSH key is missing.") from error
+
+
+def ssh_host_keys(directory: Path = Path("/etc/ssh")) -> tuple[str, ...]:
+    """Return this host's public SSH host keys as "type base64", sorted, Ed25519 first."""
+    found = []
+    for path in directory.glob("ssh_host_*_key.pub"):
+        words = path.read_text().split()
+        if len(words) >= 2:  # noqa: PLR2004 - type and key
+            found.append(" ".join(words[:2]))
+    return tuple(sorted(found, key=lambda key: (not key.startswith("ssh-ed25519"), key)))
