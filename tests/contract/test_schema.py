@@ -12,11 +12,11 @@ from sqlalchemy import inspect, text
 from sqlmodel import SQLModel
 
 from controlplane.errors import SetupFailed
-from controlplane.store import ownership_tables
+from controlplane.store import cluster_tables, ownership_tables, user_tables
 from controlplane.store.engine import Database
 from controlplane.store.schema import is_current, migrate
 
-TABLES = (ownership_tables,)
+TABLES = (cluster_tables, ownership_tables, user_tables)
 
 MIGRATE = """
 import sys

@@ -1,0 +1,98 @@
+"""The audit log: one row for each change, refusal and login, written with the change itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from controlplane.store.user_tables import AuditRow
+
+SECRET_FIELDS = frozenset({"password", "password_hash", "key_pem", "token", "private_key"})
+"""Fields whose values never reach the audit log."""
+
+REDACTED = "(secret)"
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who did it: a user, `agent:<node>` or `system`, and the address they came from."""
+
+    name: str
+    address: str = ""
+
+
+SYSTEM = Actor("system")
+
+
+@dataclass(frozen=True)
+class AuditFilter:
+    """Which rows to list, newest first; `before_id` continues where the last page ended."""
+
+    actor: str | None = None
+    action: str | None = None
+    target: str | None = None
+    since: datetime | None = None
+    before_id: int | None = None
+    limit: int = 100
+
+
+def redact(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Replace every secret that is set, at any depth; an unset one stays visibly unset."""
+    if values is None:
+        return None
+    return {name: _redact_value(name, value) for name, value in values.items()}
+
+
+def _redact_value(name: str, value: Any) -> Any:
+    if name in SECRET_FIELDS and value is not None:
+        return REDACTED
+    if isinstance(value, Mapping):
+        return redact(value)
+    if isinstance(value, list | tuple):
+        return [redact(item) if isinstance(item, Mapping) else item for item in value]
+    return value
+
+
+def record(
+    session: Session,
+    actor: Actor,
+    action: str,
+    target: str = "",
+    *,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+) -> None:
+    """Add one row to the current transaction; the caller commits it together with the change.
+
+    `action` is `<noun>.<verb>`, for instance `vip.create`; values are JSON-serialisable.
+    """
+    session.add(
+        AuditRow(
+            actor=actor.name[:64],
+            address=actor.address[:64],
+            action=action,
+            target=target[:320],
+            before=redact(before),
+            after=redact(after),
+        )
+    )
+
+
+def list_entries(session: Session, wanted: AuditFilter) -> list[AuditRow]:
+    """Return matching rows, newest first."""
+    statement = select(AuditRow).order_by(col(AuditRow.id).desc()).limit(wanted.limit)
+    if wanted.actor is not None:
+        statement = statement.where(AuditRow.actor == wanted.actor)
+    if wanted.action is not None:
+        statement = statement.where(AuditRow.action == wanted.action)
+    if wanted.target is not None:
+        statement = statement.where(AuditRow.target == wanted.target)
+    if wanted.since is not None:
+        statement = statement.where(AuditRow.at >= wanted.since)
+    if wanted.before_id is not None:
+        statement = statement.where(col(AuditRow.id) < wanted.before_id)
+    return list(session.exec(statement))
