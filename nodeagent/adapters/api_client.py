@@ -83,9 +83,11 @@ class ControlPlaneClient:
         except ValidationError as error:
             raise Unreachable("The control plane's answer cannot be read.") from error
 
-    def heartbeat(self, request: wire.HeartbeatRequest) -> wire.HeartbeatAnswer:
+    def heartbeat(
+        self, request: wire.HeartbeatRequest, timeout_s: float
+    ) -> wire.HeartbeatAnswer:
         """Report, perhaps renew, and read the view."""
-        return self._call("heartbeat", request, wire.HeartbeatAnswer)
+        return self._call("heartbeat", request, wire.HeartbeatAnswer, timeout_s)
 
     def reconcile(self, request: wire.ReconcileRequest) -> wire.ReconcileAnswer:
         """Acquire the own lease and learn who owns the pending mail."""

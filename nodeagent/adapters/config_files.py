@@ -1,0 +1,160 @@
+"""Putting a config version live: staged, validated by the real binaries, swapped in, or not at all.
+
+The bundle's files are written into a staging directory first. For Postfix that directory is a copy
+of the live configuration directory with the rendered files laid over it, so that `postfix check` and
+`postconf -n` judge exactly what would go live; indexed tables are built there by `postmap`. Only
+then each file replaces its live one by rename, tables before `main.cf`, and the daemons reload. If
+the daemons do not come back with the new files, the previous ones are put back. The last version
+that went live stays below the state directory; that is also how a swap that was cut off by a crash
+is completed at the next start.
+"""
+
+from __future__ import annotations
+
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from nodeagent.adapters.identity import write_private
+from nodeagent.core.config_plan import indexed_tables, swap_order
+from nodeagent.core.contract import ConfigBundle, ConfigFile
+from nodeagent.errors import Refused
+
+log = structlog.get_logger()
+
+POSTFIX: Final = Path("etc/postfix")
+KEEPALIVED: Final = Path("etc/keepalived/keepalived.conf")
+ANSWER_WITHIN_S: Final = 10.0
+COMMAND_TIMEOUT_S: Final = 120
+
+
+def _run(*command: str) -> str:
+    """Run a checker; its complaint, on whichever stream, is the refusal."""
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
+    )
+    output = (done.stderr + done.stdout).strip()
+    if done.returncode != 0:
+        raise Refused(f"`{' '.join(command)}` says: {output[-600:] or done.returncode}")
+    return done.stderr.strip()
+
+
+class ConfigFiles:
+    """Live and previous config version of this host, below `root` (`/` but in tests)."""
+
+    def __init__(self, root: Path, state_directory: Path) -> None:
+        self._root = root
+        self._state = state_directory / "config"
+
+    def live_version(self) -> int | None:
+        """Return the version that went live last, None before the first."""
+        bundle = self._read("live")
+        return None if bundle is None else bundle.version
+
+    def _read(self, name: str) -> ConfigBundle | None:
+        path = self._state / f"{name}.json"
+        if not path.exists():
+            return None
+        return ConfigBundle.model_validate_json(path.read_bytes())
+
+    def recover(self) -> None:
+        """Complete or undo a swap that a crash cut off: what is live on record goes live again."""
+        swapping, live = self._read("swapping"), self._read("live")
+        if swapping is not None and live is not None:
+            log.warning("restoring the config after an interrupted swap", version=live.version)
+            self._install(live.files)
+        (self._state / "swapping.json").unlink(missing_ok=True)
+
+    def apply(self, bundle: ConfigBundle) -> None:
+        """Put a bundle live; raises `Refused` with the reason, and then nothing has changed."""
+        staging = self._state / "staging"
+        shutil.rmtree(staging, ignore_errors=True)
+        try:
+            self._stage(bundle, staging)
+            self._validate(staging)
+            self._swap(bundle, staging)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def _stage(self, bundle: ConfigBundle, staging: Path) -> None:
+        live = self._root / POSTFIX
+        if live.is_dir():
+            shutil.copytree(live, staging / POSTFIX, symlinks=True)
+        for file in bundle.files:
+            self._write(staging, file)
+        for table in indexed_tables(bundle.files):
+            _run("postmap", f"{table.type}:{staging / table.path.lstrip('/')}")
+
+    def _write(self, root: Path, file: ConfigFile) -> Path:
+        path = root / file.path.lstrip("/")
+        write_private(path, file.content.encode())
+        path.chmod(int(file.mode, 8))
+        owner = pwd.getpwnam(file.owner)
+        shutil.chown(path, owner.pw_uid, owner.pw_gid)
+        for parent in path.relative_to(root).parents:
+            if parent != Path():
+                (root / parent).chmod(0o755)
+        return path
+
+    def _validate(self, staging: Path) -> None:
+        if (staging / POSTFIX / "main.cf").exists():
+            warnings = _run("postconf", "-c", str(staging / POSTFIX), "-n")
+            warnings += _run("postconf", "-c", str(staging / POSTFIX), "-M")
+            if warnings:
+                raise Refused(f"`postconf -n` warns: {warnings[-600:]}")
+            complaint = _run("postfix", "-c", str(staging / POSTFIX), "check")
+            if "warning" in complaint or "fatal" in complaint:
+                raise Refused(f"`postfix check` says: {complaint[-600:]}")
+        if (staging / KEEPALIVED).exists():
+            _run("keepalived", "-t", "-f", str(staging / KEEPALIVED))
+
+    def _swap(self, bundle: ConfigBundle, staging: Path) -> None:
+        previous = self._read("live")
+        write_private(self._state / "swapping.json", bundle.model_dump_json().encode())
+        self._install(bundle.files)
+        try:
+            self._reload(staging)
+        except Refused:
+            if previous is not None:
+                self._install(previous.files)
+                self._reload(staging)
+            (self._state / "swapping.json").unlink(missing_ok=True)
+            raise
+        if previous is not None:
+            (self._state / "live.json").rename(self._state / "previous.json")
+        (self._state / "swapping.json").rename(self._state / "live.json")
+
+    def _install(self, files: tuple[ConfigFile, ...]) -> None:
+        """Write every file by rename, build the tables beside, `main.cf` and `master.cf` last."""
+        tables = {table.path: table.type for table in indexed_tables(files)}
+        for file in swap_order(files):
+            path = self._write(self._root, file)
+            if file.path in tables:
+                _run("postmap", f"{tables[file.path]}:{path}")
+
+    def _reload(self, staging: Path) -> None:
+        if (staging / POSTFIX / "main.cf").exists():
+            _run("postfix", "-c", str(self._root / POSTFIX), "reload")
+            self._wait_for_smtp()
+        pid_file = self._root / "run/keepalived.pid"
+        if (staging / KEEPALIVED).exists() and pid_file.exists():
+            _run("kill", "-HUP", pid_file.read_text().strip())
+
+    def _wait_for_smtp(self) -> None:
+        """Wait for the banner of a server that has read the new files."""
+        until_s = time.monotonic() + ANSWER_WITHIN_S
+        while time.monotonic() < until_s:
+            try:
+                with socket.create_connection(("127.0.0.1", 25), timeout=2) as connection:
+                    if connection.recv(512).startswith(b"220"):
+                        return
+            except OSError:
+                pass
+            time.sleep(0.1)
+        raise Refused(f"Postfix did not answer within {ANSWER_WITHIN_S:g} s of the reload.")

@@ -1,0 +1,92 @@
+"""This host as the executor's `HostPort`: Postfix, keepalived, addresses, files and events."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nodeagent import __version__
+from nodeagent.adapters.api_client import ControlPlaneClient
+from nodeagent.adapters.clock import boot_time_s
+from nodeagent.adapters.config_files import ConfigFiles
+from nodeagent.adapters.event_spool import EventSpool
+from nodeagent.adapters.fault_point import fault_point
+from nodeagent.adapters.keepalived import Keepalived
+from nodeagent.adapters.postfix import Postfix
+from nodeagent.adapters.ssh_files import SSHD_SNIPPET, SshFiles, sshd_snippet
+from nodeagent.adapters.vip import Addresses
+from nodeagent.core.contract import PeerView
+from nodeagent.errors import Refused
+from nodeagent.settings import AgentSettings
+
+
+class Host:
+    """One object for what actions do to this host; each effect lives in the adapter it calls."""
+
+    version = __version__
+
+    def __init__(
+        self, settings: AgentSettings, control_plane: ControlPlaneClient, events: EventSpool
+    ) -> None:
+        self.settings = settings
+        self.postfix = Postfix(settings.queue_directory)
+        self.keepalived = Keepalived(settings.run_directory)
+        self.addresses = Addresses()
+        self.ssh_files = SshFiles(settings.ssh_config_directory)
+        self.config = ConfigFiles(settings.config_root, settings.state_directory)
+        self.events = events
+        self._control_plane = control_plane
+        self.boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+    def prepare(self) -> None:
+        """Make what daemons expect to find before the first tick."""
+        self.keepalived.prepare()
+        self.config.recover()
+        text = sshd_snippet(self.settings.ssh_config_directory)
+        if SSHD_SNIPPET.parent.is_dir() and (
+            not SSHD_SNIPPET.exists() or SSHD_SNIPPET.read_text() != text
+        ):
+            SSHD_SNIPPET.write_text(text)
+
+    def flush(self) -> None:
+        """Have Postfix try all its mail now; without a running Postfix its start does that."""
+        if self.postfix.master_pid() is not None:
+            self.postfix.flush()
+
+    def set_fault(self, *, is_fault: bool) -> None:
+        """Put keepalived into FAULT by its track file, or let it out."""
+        self.keepalived.set_fault(is_fault=is_fault)
+
+    def drop_vips(self, vips: tuple[str, ...]) -> None:
+        """Remove addresses that a dead keepalived left behind."""
+        self.addresses.remove(vips)
+
+    def write_ssh_files(self, peers: tuple[PeerView, ...]) -> None:
+        """Write authorized_keys and known_hosts."""
+        self.ssh_files.write(peers)
+
+    def apply_config(self, version: int) -> None:
+        """Fetch and apply; raises `Refused` with the reason when it stays off this node."""
+        bundle = self._control_plane.config()
+        if bundle.version != version:
+            raise Refused(f"Config version {bundle.version} came instead of {version}.")
+        self.config.apply(bundle)
+        self.event("config", f"Config version {version} is live.")
+
+    def event(self, kind: str, text: str) -> None:
+        """Note an event; it reaches the control plane with a later heartbeat."""
+        self.events.append(kind, text)
+
+    def fault_point(self, name: str) -> None:
+        """Die here if a test asked for it."""
+        fault_point(name)
+
+    def boot_time_s(self) -> float:
+        """Return the protocol's clock."""
+        return boot_time_s()
+
+
+def process_id() -> str:
+    """Return what tells this process from any other the host ever ran."""
+    start = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    return f"{os.getpid()}-{start}"

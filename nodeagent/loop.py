@@ -1,0 +1,202 @@
+"""The tick: observe, decide, execute, report; for ever, and at once when something moves.
+
+The loop's own thread never does anything long. Jobs run in one worker thread, one at a time; while
+one runs, the observation says so and the rules wait. The heartbeat is the report of a tick and the
+control plane's part of the next observation: its answer holds the view, read in one transaction.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from nodeagent.adapters.api_client import ControlPlaneClient
+from nodeagent.adapters.clock import boot_time_s
+from nodeagent.core import actions as act
+from nodeagent.core.contract import ClusterView, HeartbeatAnswer, HeartbeatRequest
+from nodeagent.core.decision import Plan, decide
+from nodeagent.core.observation import Observation
+from nodeagent.errors import AgentError, BrokenState, Refused, Unreachable
+from nodeagent.adapters.status_file import write_status
+from nodeagent.execute import Executor
+from nodeagent.observe import Memory, Sources, observe, report_of
+
+log = structlog.get_logger()
+
+MIN_HEARTBEAT_TIMEOUT_S: Final = 1.0
+
+
+@dataclass
+class Job:
+    """What the worker is doing, and for which action."""
+
+    action: act.Action
+    future: Future[None]
+
+
+class Agent:
+    """The agent's loop over its sources, its executor and its control plane."""
+
+    def __init__(
+        self, sources: Sources, executor: Executor, control_plane: ControlPlaneClient
+    ) -> None:
+        self._sources = sources
+        self._executor = executor
+        self._control_plane = control_plane
+        self._memory = Memory(view=sources.ledger.view())
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="job")
+        self._job: Job | None = None
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._last_rule = ""
+        self._last_complaint: dict[str, str] = {}
+
+    def wake(self) -> None:
+        """Have the next tick come now; may be called from any thread."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End `run` after the tick under way."""
+        self._stopping.set()
+        self._wake.set()
+
+    def run(self, tick_s: float) -> None:
+        """Tick until stopped; an error that nobody foresaw is logged and the next tick comes."""
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                self.tick()
+            except Exception:
+                log.exception("tick failed")
+            self._wake.wait(tick_s)
+        self._worker.shutdown(wait=True)
+
+    def tick(self) -> None:
+        """Do one whole turn."""
+        self._collect_job()
+        observation = self.observe()
+        plan = decide(observation)
+        self._log(plan, observation)
+        for action in plan.actions:
+            self._start(action, observation)
+        write_status(self._sources.host.settings.run_directory, observation, plan)
+        self._report(observation, plan)
+
+    def observe(self) -> Observation:
+        """Return what there is to see now."""
+        peers = self._memory.view.peers if self._memory.view is not None else ()
+        return observe(
+            self._sources,
+            self._memory,
+            push_age_s=self._sources.host.push_age_s(tuple(peer.name for peer in peers)),
+            is_job_running=self._job is not None,
+        )
+
+    def _log(self, plan: Plan, observation: Observation) -> None:
+        if plan.rule != self._last_rule and plan.rule not in {"idle", "push", "job-running"}:
+            log.info("rule", rule=plan.rule, comment=plan.comment, role=observation.role.value)
+        self._last_rule = plan.rule
+
+    def _start(self, action: act.Action, observation: Observation) -> None:
+        if action.is_job:
+            future = self._worker.submit(self._executor.execute, action, observation)
+            self._job = Job(action, future)
+            if not isinstance(action, act.Push):
+                future.add_done_callback(self._wake_on_success)
+            return
+        try:
+            self._executor.execute(action, observation)
+        except AgentError as error:
+            self._complain(action, error)
+        else:
+            self._succeed(action)
+
+    def _wake_on_success(self, future: Future[None]) -> None:
+        if future.exception() is None:
+            self.wake()
+
+    def _collect_job(self) -> None:
+        if self._job is None or not self._job.future.done():
+            return
+        job, self._job = self._job, None
+        error = job.future.exception()
+        if error is None:
+            self._succeed(job.action)
+        elif isinstance(error, AgentError):
+            self._complain(job.action, error)
+        else:
+            raise error
+
+    def _succeed(self, action: act.Action) -> None:
+        self._last_complaint.pop(type(action).__name__, None)
+        if isinstance(action, act.ApplyConfig):
+            self._memory.failed_version, self._memory.failed_reason = None, None
+        if not action.is_job:
+            self.wake()
+
+    def _complain(self, action: act.Action, error: AgentError) -> None:
+        """Log and report a failure once, not at every repetition of it."""
+        name, text = type(action).__name__, str(error)
+        if isinstance(action, act.ApplyConfig) and isinstance(error, Refused | BrokenState):
+            self._memory.failed_version, self._memory.failed_reason = action.version, text
+        if self._last_complaint.get(name) != text:
+            self._last_complaint[name] = text
+            log.warning("action failed", action=name, reason=text)
+            self._sources.host.event(f"{name}-failed", text)
+
+    def _report(self, observation: Observation, plan: Plan) -> None:
+        """Send the heartbeat; a renewal counts from before it was sent."""
+        events = self._sources.host.events.read(200)
+        generation = observation.guard.generation if observation.guard is not None else 0
+        request = HeartbeatRequest(
+            report=report_of(observation, self._sources, self._memory, plan.rule),
+            events=events,
+            renew=plan.renew,
+            generation=generation,
+            ssh_public_key=self._sources.host.ssh_public_key,
+            ssh_host_keys=self._sources.host.ssh_host_keys,
+        )
+        sent_s = boot_time_s()
+        try:
+            answer = self._control_plane.heartbeat(
+                request, max(MIN_HEARTBEAT_TIMEOUT_S, 2 * observation.timings.lease_retry_s)
+            )
+        except (Refused, Unreachable) as error:
+            self._complain(act.Action(), error)
+            return
+        self._last_complaint.pop("Action", None)
+        self._take_in(answer, sent_s, observation, generation)
+
+    def _take_in(
+        self, answer: HeartbeatAnswer, sent_s: float, observation: Observation, generation: int
+    ) -> None:
+        self._sources.host.events.acknowledge(answer.acknowledged_events)
+        known, self._memory.view = self._memory.view, answer.view
+        self._memory.view_at_s = sent_s
+        if _is_news(known, answer.view):
+            self._sources.ledger.note_view(answer.view)
+            self.wake()
+        if answer.renewed:
+            timed = replace(observation, view=answer.view)
+            try:
+                self._executor.bring_renewal(timed, sent_s, generation)
+            except AgentError as error:
+                log.warning("renewal not taken", reason=str(error))
+
+
+def _is_news(known: ClusterView | None, view: ClusterView) -> bool:
+    """Tell whether a view says more than that time has passed."""
+    return known is None or _timeless(known) != _timeless(view)
+
+
+def _timeless(view: ClusterView) -> ClusterView:
+    leases = tuple(
+        lease.model_copy(update={"remaining_s": float(lease.remaining_s > 0)})
+        for lease in view.leases
+    )
+    peers = tuple(peer.model_copy(update={"last_seen_s": None}) for peer in view.peers)
+    return view.model_copy(update={"leases": leases, "peers": peers})

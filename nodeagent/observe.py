@@ -1,0 +1,133 @@
+"""Reads everything a tick needs, once; the only place where the agent looks at the world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodeagent.adapters import queue_dirs
+from nodeagent.adapters.clock import boot_time_s
+from nodeagent.adapters.host import Host
+from nodeagent.adapters.ledger import Ledger
+from nodeagent.adapters.mirror_port import Mirrors
+from nodeagent.adapters.promises import Promises
+from nodeagent.core.contract import ClusterView, NodeReport, QueueCounts
+from nodeagent.core.observation import ConfigState, GuardView, MirrorView, Observation
+from nodeagent.core.ports import GuardPort
+from nodeagent.errors import AgentError
+
+
+@dataclass
+class Memory:
+    """What the loop carries from tick to tick beside the ledger."""
+
+    view: ClusterView | None = None
+    view_at_s: float | None = None  # boot time at which the view's request was sent
+    freezer: str = ""
+    failed_version: int | None = None
+    failed_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Everything that is read."""
+
+    node: str
+    guard: GuardPort
+    host: Host
+    ledger: Ledger
+    mirrors: Mirrors
+    promises: Promises
+
+
+def _guard_view(sources: Sources, memory: Memory) -> GuardView | None:
+    try:
+        view, memory.freezer = sources.guard.status()
+    except AgentError:
+        return None
+    return view
+
+
+def _mirrors(sources: Sources) -> tuple[MirrorView, ...]:
+    return tuple(
+        MirrorView(report.queue, report.messages, sources.promises.promised_s(report.queue))
+        for report in sources.mirrors.reports()
+    )
+
+
+def observe(
+    sources: Sources, memory: Memory, *, push_age_s: float | None, is_job_running: bool
+) -> Observation:
+    """Return one complete observation; what cannot be read is None in it."""
+    view = memory.view
+    age_s = None if memory.view_at_s is None else boot_time_s() - memory.view_at_s
+    host = sources.host
+    return Observation(
+        node=sources.node,
+        guard=_guard_view(sources, memory),
+        view=view,
+        view_age_s=age_s,
+        holds_vips=host.addresses.held(view.vips) if view is not None else None,
+        vrrp=host.keepalived.state,
+        mirrors=_mirrors(sources),
+        adoption=sources.ledger.adoption(),
+        switchover=sources.ledger.switchover(),
+        start_grace_s=sources.promises.start_grace_s(),
+        push_age_s=push_age_s,
+        is_job_running=is_job_running,
+        is_fault_set=host.keepalived.is_fault_set(),
+        is_keepalived_running=host.keepalived.is_running(),
+        config=ConfigState(host.config.live_version(), memory.failed_version),
+        ssh_files_current=view is None or host.ssh_files.is_current(view.peers),
+        is_instance_known=view is None or sources.ledger.is_instance_known(view.instance_id),
+    )
+
+
+def _count(directory: Path) -> int | None:
+    try:
+        return sum(1 for _ in queue_dirs.files_below(directory))
+    except OSError:
+        return None
+
+
+def count_queue(live: Path, relay: Path) -> QueueCounts:
+    """Count this node's messages by place."""
+    pending = sum(
+        _count(aside / queue) or 0
+        for aside in (relay / "pending").glob("*")
+        for queue in queue_dirs.MAIL_QUEUES
+    )
+    retired = sum(
+        _count(receipt / queue) or 0
+        for receipt in (relay / "retired").glob("*")
+        for queue in queue_dirs.MAIL_QUEUES
+    )
+    return QueueCounts(
+        **{queue: _count(live / queue) for queue in queue_dirs.MAIL_QUEUES},
+        pending=pending,
+        retired=retired,
+        quarantined=sum(1 for _ in relay.glob("mirror/*/quarantine/*")),
+    )
+
+
+def report_of(obs: Observation, sources: Sources, memory: Memory, rule: str) -> NodeReport:
+    """Return what the heartbeat says of this node."""
+    host = sources.host
+    return NodeReport(
+        role=obs.role,
+        vrrp=obs.vrrp,
+        holds_vips=obs.holds_vips,
+        is_proven=obs.is_proven,
+        generation=obs.guard.generation if obs.guard is not None else 0,
+        queue=count_queue(host.settings.queue_directory, host.settings.relay_directory),
+        pushes=host.push_reports(),
+        mirrors=sources.mirrors.reports(),
+        config_version=obs.config.live_version,
+        config_failed_version=memory.failed_version,
+        config_error=memory.failed_reason,
+        rule=rule,
+        agent_version=host.version,
+        boot_id=host.boot_id,
+        postfix_running=host.postfix.master_pid() is not None,
+        freezer=memory.freezer,
+    )
