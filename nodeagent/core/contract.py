@@ -8,26 +8,16 @@ but where a comment says GET, and all are authenticated by the node's own key ex
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-NODE_NAME_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-_BASE51: Final = "[0-9BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxy]"
-_BASE52: Final = "[0-9BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz]"
-QUEUE_ID_PATTERN: Final = f"^{_BASE52}{{10,16}}z{_BASE51}{{1,16}}$"
-_QUEUE_ID = re.compile(QUEUE_ID_PATTERN)
+from nodeagent.core.names import NODE_NAME_PATTERN, QUEUE_ID_PATTERN
 
 NodeName = Annotated[str, StringConstraints(pattern=NODE_NAME_PATTERN)]
 QueueId = Annotated[str, StringConstraints(pattern=QUEUE_ID_PATTERN)]
-
-
-def is_queue_id(name: str) -> bool:
-    """Tell whether a file name is a Postfix long queue id (postconf(5), enable_long_queue_ids)."""
-    return _QUEUE_ID.fullmatch(name) is not None
 
 
 class Wire(BaseModel):

@@ -1,0 +1,26 @@
+"""The names that the protocol accepts: nodes (which are queues) and Postfix long queue ids.
+
+Kept apart from the wire models, so that the receiver behind sshd(8) starts without them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+NODE_NAME_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+_BASE51: Final = "[0-9BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxy]"
+_BASE52: Final = "[0-9BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz]"
+QUEUE_ID_PATTERN: Final = f"^{_BASE52}{{10,16}}z{_BASE51}{{1,16}}$"
+_NODE_NAME = re.compile(NODE_NAME_PATTERN)
+_QUEUE_ID = re.compile(QUEUE_ID_PATTERN)
+
+
+def is_node_name(name: str) -> bool:
+    """Tell whether `name` may be the name of a node and of its queue."""
+    return _NODE_NAME.fullmatch(name) is not None
+
+
+def is_queue_id(name: str) -> bool:
+    """Tell whether a file name is a Postfix long queue id (postconf(5), enable_long_queue_ids)."""
+    return _QUEUE_ID.fullmatch(name) is not None
