@@ -1,0 +1,76 @@
+"""Lease arithmetic and the rule of section 4.8."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodeagent.core.contract import Timings
+from nodeagent.core.lease import (
+    check_timings,
+    drain_limit_s,
+    is_failsafe_due,
+    proof_from_promises,
+    proof_from_renewal,
+)
+
+SECONDS = st.floats(min_value=0.1, max_value=100, allow_nan=False)
+
+
+def test_the_default_timings_fit():
+    """A new cluster starts with timings that pass their own check."""
+    assert check_timings(Timings()) == []
+
+
+@given(SECONDS, SECONDS, SECONDS, SECONDS, SECONDS)
+def test_timings_pass_exactly_when_the_rule_holds(duration, margin, renew, retry, promise):
+    """Retry < renew deadline < duration - margin, and a promise outlasts margin and retry."""
+    timings = Timings(
+        lease_duration_s=duration,
+        lease_margin_s=margin,
+        lease_renew_deadline_s=renew,
+        lease_retry_s=retry,
+        promise_s=promise,
+    )
+    fits = retry < renew < duration - margin and promise > margin + retry
+    assert (check_timings(timings) == []) is fits
+
+
+@pytest.mark.parametrize(
+    ("overrides", "field"),
+    [
+        ({"lease_retry_s": 10.0}, "lease_retry_s"),
+        ({"lease_renew_deadline_s": 12.0}, "lease_renew_deadline_s"),
+        ({"promise_s": 5.0}, "promise_s"),
+    ],
+)
+def test_each_violation_names_its_field_in_a_sentence(overrides, field):
+    """The operator learns which field is wrong and against what."""
+    problems = check_timings(Timings(**overrides))
+    assert [name for name, _sentence in problems] == [field]
+    assert problems[0][1].startswith(field)
+    assert problems[0][1].endswith(".")
+
+
+def test_a_proof_counts_from_before_the_request():
+    """Sent at 100 s: duration less margin later it ends, whenever the answer came."""
+    proof = proof_from_renewal(100.0, 7, Timings())
+    assert proof.deadline_s == 112.0
+    assert proof.generation == 7
+
+
+def test_a_promise_proves_its_length_less_the_margin():
+    """The same arithmetic with the promise's length."""
+    assert proof_from_promises(100.0, 7, Timings(promise_s=20)).deadline_s == 117.0
+
+
+def test_failsafe_is_due_once_the_renew_deadline_is_used_up():
+    """Twelve seconds proved, ten of renewing: due at two seconds left."""
+    assert not is_failsafe_due(2.1, Timings())
+    assert is_failsafe_due(2.0, Timings())
+
+
+def test_draining_takes_only_part_of_the_margin():
+    """Killing and renaming must fit in as well."""
+    assert drain_limit_s(Timings(lease_margin_s=3)) == 1.5
