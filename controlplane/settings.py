@@ -22,6 +22,10 @@ class Settings(BaseSettings):
     event_keep_days: int = Field(default=90, ge=1)
     stop_timeout_s: int = Field(default=5, ge=1)
     log_level: str = "info"
+    session_hours: float = Field(default=12.0, gt=0, description="How long a login lasts.")
+    argon2_rounds: int = Field(default=3, ge=1)
+    argon2_memory_kib: int = Field(default=65536, ge=8)
+    argon2_parallelism: int = Field(default=2, ge=1)
 
     @field_validator("listen")
     @classmethod

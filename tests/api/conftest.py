@@ -1,0 +1,62 @@
+"""Fixtures of the REST tests: an application over a fresh database and a client logged in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from controlplane.app import create_app
+from controlplane.settings import Settings
+from controlplane.store.engine import Database
+from controlplane.store.passwords import PasswordCost
+from controlplane.store.users import FIRST_PASSWORD, LoginRules, ensure_first_admin
+
+PASSWORD = "seven-Relays-42"
+CHEAP = LoginRules(cost=PasswordCost(rounds=1, memory_kib=8, parallelism=1))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Give settings with a state directory of the test's own and cheap hashing."""
+    return Settings(
+        state_dir=tmp_path / "state",
+        database_url="sqlite:///unused.db",
+        argon2_rounds=1,
+        argon2_memory_kib=8,
+        argon2_parallelism=1,
+    )
+
+
+@pytest.fixture
+def app(sqlite_database: Database, settings: Settings) -> FastAPI:
+    """Give the application over a SQLite database, with its first admin."""
+    settings.state_dir.mkdir()
+    ensure_first_admin(sqlite_database, CHEAP)
+    return create_app(settings, sqlite_database)
+
+
+@pytest.fixture
+def anonymous(app: FastAPI) -> Iterator[TestClient]:
+    """Give a client that has not logged in and keeps no cookies of others."""
+    with TestClient(app, base_url="https://relay.test", raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    """Give a client that is logged in by bearer token, its first password already changed."""
+    with TestClient(app, base_url="https://relay.test", raise_server_exceptions=False) as client:
+        first = {"user": "admin", "password": FIRST_PASSWORD}
+        token = client.post("/api/v1/session", json=first).json()["token"]
+        answer = client.put(
+            "/api/v1/session/password",
+            json={"current_password": FIRST_PASSWORD, "new_password": PASSWORD},
+            headers={"Authorization": f"Bearer {token}"},
+        )
+        client.cookies.clear()
+        client.headers["Authorization"] = f"Bearer {answer.json()['token']}"
+        yield client
