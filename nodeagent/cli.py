@@ -72,9 +72,7 @@ def enrol(
 
 
 @app.command()
-def status(
-    *, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
-) -> None:
+def status(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show what the agent saw in its last tick, in a few lines."""
     content = read_status(AgentSettings().run_directory)
     seen = content["observation"]

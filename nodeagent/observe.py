@@ -11,6 +11,7 @@ from nodeagent.adapters.host import Host
 from nodeagent.adapters.ledger import Ledger
 from nodeagent.adapters.mirror_port import Mirrors
 from nodeagent.adapters.promises import Promises
+from nodeagent.adapters.vip import held_vips
 from nodeagent.core.contract import ClusterView, NodeReport, QueueCounts
 from nodeagent.core.observation import ConfigState, GuardView, MirrorView, Observation
 from nodeagent.core.ports import GuardPort
@@ -67,7 +68,7 @@ def observe(
         guard=_guard_view(sources, memory),
         view=view,
         view_age_s=age_s,
-        holds_vips=host.addresses.held(view.vips) if view is not None else None,
+        holds_vips=held_vips(view.vips) if view is not None else None,
         vrrp=host.keepalived.state,
         mirrors=_mirrors(sources),
         adoption=sources.ledger.adoption(),

@@ -83,9 +83,7 @@ class ControlPlaneClient:
         except ValidationError as error:
             raise Unreachable("The control plane's answer cannot be read.") from error
 
-    def heartbeat(
-        self, request: wire.HeartbeatRequest, timeout_s: float
-    ) -> wire.HeartbeatAnswer:
+    def heartbeat(self, request: wire.HeartbeatRequest, timeout_s: float) -> wire.HeartbeatAnswer:
         """Report, perhaps renew, and read the view."""
         return self._call("heartbeat", request, wire.HeartbeatAnswer, timeout_s)
 

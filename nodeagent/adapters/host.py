@@ -14,7 +14,7 @@ from nodeagent.adapters.fault_point import fault_point
 from nodeagent.adapters.keepalived import Keepalived
 from nodeagent.adapters.postfix import Postfix
 from nodeagent.adapters.ssh_files import SSHD_SNIPPET, SshFiles, sshd_snippet
-from nodeagent.adapters.vip import Addresses
+from nodeagent.adapters.vip import remove_addresses
 from nodeagent.core.contract import PeerView
 from nodeagent.errors import Refused
 from nodeagent.settings import AgentSettings
@@ -31,7 +31,6 @@ class Host:
         self.settings = settings
         self.postfix = Postfix(settings.queue_directory)
         self.keepalived = Keepalived(settings.run_directory)
-        self.addresses = Addresses()
         self.ssh_files = SshFiles(settings.ssh_config_directory)
         self.config = ConfigFiles(settings.config_root, settings.state_directory)
         self.events = events
@@ -59,7 +58,7 @@ class Host:
 
     def drop_vips(self, vips: tuple[str, ...]) -> None:
         """Remove addresses that a dead keepalived left behind."""
-        self.addresses.remove(vips)
+        remove_addresses(vips)
 
     def write_ssh_files(self, peers: tuple[PeerView, ...]) -> None:
         """Write authorized_keys and known_hosts."""

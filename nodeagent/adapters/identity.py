@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 import uuid
@@ -12,6 +11,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from nodeagent.adapters.durable import write_durably
 from nodeagent.core.contract import TOKEN_AUDIENCE
 from nodeagent.errors import BrokenState, ToolFailed
 
@@ -19,15 +19,9 @@ TOKEN_LIFE_S = 60
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only root may read, whole or not at all, and have it on disk."""
+    """Write a file that only root may read, making the directories above it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
+    write_durably(path, data)
 
 
 class Identity:

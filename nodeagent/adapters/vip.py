@@ -1,49 +1,40 @@
-"""The addresses of this host by netlink (rtnetlink(7)): which VIPs it holds, and every change."""
+"""The VIPs of this host: which it holds, dropping one, and being told of every change.
+
+Reading is `local_addresses`; changing and watching go through pyroute2 (rtnetlink(7)).
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from ipaddress import ip_address
 
-import structlog
 from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl import RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
 
-log = structlog.get_logger()
+from nodeagent.adapters.local_addresses import local_addresses
 
 
-class Addresses:
-    """Reads the kernel's addresses over one netlink socket; safe to use from several threads."""
+def held_vips(vips: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return those of `vips` that are configured here, None if the kernel did not say."""
+    present = local_addresses()
+    if present is None:
+        return None
+    return tuple(vip for vip in vips if str(ip_address(vip)) in present)
 
-    def __init__(self) -> None:
-        self._route = IPRoute()
-        self._lock = threading.Lock()
 
-    def _dump(self) -> list[tuple[str, int, int]]:
-        with self._lock:
-            messages = list(self._route.get_addr())
-        return [
-            (str(address), message["prefixlen"], message["index"])
-            for message in messages
-            if (address := message.get_attr("IFA_ADDRESS")) is not None
-        ]
-
-    def held(self, vips: tuple[str, ...]) -> tuple[str, ...] | None:
-        """Return those of `vips` that are configured here, None if the kernel did not say."""
-        try:
-            present = {address for address, _prefix, _index in self._dump()}
-        except (NetlinkError, OSError):
-            return None
-        return tuple(vip for vip in vips if vip in present)
-
-    def remove(self, vips: tuple[str, ...]) -> None:
-        """Remove these addresses from whatever interface has them."""
-        for address, prefix, index in self._dump():
+def remove_addresses(vips: tuple[str, ...]) -> None:
+    """Remove these addresses from whatever interface has them."""
+    with IPRoute() as route:
+        for message in route.get_addr():
+            address = message.get_attr("IFA_ADDRESS")
             if address in vips:
-                with self._lock:
-                    self._route.addr("del", index=index, address=address, prefixlen=prefix)
+                route.addr(
+                    "del",
+                    index=message["index"],
+                    address=address,
+                    prefixlen=message["prefixlen"],
+                )
 
 
 def watch_addresses(on_change: Callable[[], None]) -> threading.Thread:
@@ -53,8 +44,7 @@ def watch_addresses(on_change: Callable[[], None]) -> threading.Thread:
         with IPRoute() as route:
             route.bind(groups=RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR)
             while True:
-                messages: Any = route.get()
-                if messages:
+                if any(True for _message in route.get()):
                     on_change()
 
     thread = threading.Thread(target=watch, name="netlink", daemon=True)

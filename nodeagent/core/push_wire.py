@@ -1,0 +1,177 @@
+"""What sender and receiver say over the control session: JSON lines, checked by hand.
+
+A request is an object with `op`; the answer has `ok`, and where that is false `reason` (a word) and
+`text` (a sentence). Files are grouped by kind: `{"mail": {"ID": SIZE}}`, `{"mail": ["ID"]}`. The
+sender is another host, so nothing it says is taken for granted: what does not fit raises `Refused`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nodeagent.core.push_rules import PushOffer
+from nodeagent.core.queue_files import Facts, Key, Kind, parse_key
+from nodeagent.errors import Refused
+
+Message = Mapping[str, Any]
+
+SESSION_COMMAND: Final = "relay-receive session"
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A push as announced: `listed` is every key of the queue, None when only changes are sent."""
+
+    offer: PushOffer
+    attempt: int  # names the staging directory; 0: nothing was sent
+    puts: Mapping[Key, int]  # the sender's size of each file sent
+    removes: frozenset[Key]
+    listed: frozenset[Key] | None
+
+
+def _int(message: Message, name: str) -> int:
+    value = message.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise Refused(f"The field {name!r} must be a number.")
+    return value
+
+
+def _text(message: Message, name: str) -> str:
+    value = message.get(name)
+    if not isinstance(value, str) or not value:
+        raise Refused(f"The field {name!r} must be text.")
+    return value
+
+
+def _texts(message: Message, name: str) -> frozenset[str]:
+    value = message.get(name)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise Refused(f"The field {name!r} must be a list of texts.")
+    return frozenset(value)
+
+
+def _key(kind: str, queue_id: Any) -> Key:
+    key = parse_key(kind, queue_id) if isinstance(queue_id, str) else None
+    if key is None:
+        raise Refused(f"{kind}/{queue_id} is no queue file.")
+    return key
+
+
+def _grouped(message: Message, name: str) -> Mapping[str, Any]:
+    value = message.get(name)
+    if not isinstance(value, dict):
+        raise Refused(f"The field {name!r} must be an object.")
+    return value
+
+
+def _keys(message: Message, name: str) -> frozenset[Key]:
+    groups = _grouped(message, name)
+    if not all(isinstance(ids, list) for ids in groups.values()):
+        raise Refused(f"The field {name!r} must hold lists.")
+    return frozenset(_key(kind, queue_id) for kind, ids in groups.items() for queue_id in ids)
+
+
+def _sizes(message: Message, name: str) -> dict[Key, int]:
+    groups = _grouped(message, name)
+    if not all(isinstance(sizes, dict) for sizes in groups.values()):
+        raise Refused(f"The field {name!r} must hold objects.")
+    return {
+        _key(kind, queue_id): _int(sizes, queue_id)
+        for kind, sizes in groups.items()
+        for queue_id in sizes
+    }
+
+
+def group_keys(keys: Iterable[Key]) -> dict[str, list[str]]:
+    """Return keys as they go over the wire."""
+    groups: dict[str, list[str]] = {}
+    for key in keys:
+        groups.setdefault(key.kind.value, []).append(key.id)
+    return groups
+
+
+def ungroup_keys(message: Message, name: str) -> frozenset[Key]:
+    """Return the keys of one field of an answer."""
+    return _keys(message, name)
+
+
+def group_manifest(manifest: Mapping[Key, Facts]) -> dict[str, dict[str, list[int]]]:
+    """Return a mirror's content as it goes over the wire."""
+    groups: dict[str, dict[str, list[int]]] = {}
+    for key, facts in manifest.items():
+        groups.setdefault(key.kind.value, {})[key.id] = [facts.size, facts.mtime_ns]
+    return groups
+
+
+def ungroup_manifest(message: Message, name: str) -> dict[Key, Facts]:
+    """Return a mirror's content from an answer."""
+    return {
+        Key(Kind(kind), queue_id): Facts(*facts)
+        for kind, files in _grouped(message, name).items()
+        for queue_id, facts in files.items()
+    }
+
+
+def offer_message(offer: PushOffer) -> dict[str, Any]:
+    """Return an offer as it goes over the wire."""
+    return {
+        "queue": offer.queue,
+        "generation": offer.generation,
+        "agent": offer.agent,
+        "holds_vips": sorted(offer.holds_vips),
+        "sequence": offer.sequence,
+        "base": offer.base,
+        "is_full": offer.is_full,
+    }
+
+
+def read_offer(message: Message) -> PushOffer:
+    """Return the offer in a request; raises `Refused`."""
+    return PushOffer(
+        queue=_text(message, "queue"),
+        generation=_int(message, "generation"),
+        agent=_text(message, "agent"),
+        holds_vips=_texts(message, "holds_vips"),
+        sequence=_int(message, "sequence"),
+        base=_int(message, "base"),
+        is_full=message.get("is_full") is True,
+    )
+
+
+def commit_message(commit: Commit) -> dict[str, Any]:
+    """Return a push's announcement as it goes over the wire."""
+    puts: dict[str, dict[str, int]] = {}
+    for key, size in commit.puts.items():
+        puts.setdefault(key.kind.value, {})[key.id] = size
+    return {
+        "op": "commit",
+        **offer_message(commit.offer),
+        "attempt": commit.attempt,
+        "puts": puts,
+        "removes": group_keys(commit.removes),
+        "listed": None if commit.listed is None else group_keys(commit.listed),
+    }
+
+
+def read_commit(message: Message) -> Commit:
+    """Return the push that a request announces; raises `Refused`."""
+    offer = read_offer(message)
+    if offer.is_question or offer.is_full != (message.get("listed") is not None):
+        raise Refused("A push has a sequence number, and a full one lists everything.")
+    return Commit(
+        offer=offer,
+        attempt=_int(message, "attempt"),
+        puts=_sizes(message, "puts"),
+        removes=_keys(message, "removes"),
+        listed=_keys(message, "listed") if offer.is_full else None,
+    )
+
+
+def read_promise(message: Message) -> tuple[str, float]:
+    """Return the queue and the length in seconds that a request for a promise names."""
+    length_s = message.get("length_s")
+    if not isinstance(length_s, int | float) or isinstance(length_s, bool):
+        raise Refused("The field 'length_s' must be a number.")
+    return _text(message, "queue"), float(length_s)

@@ -1,0 +1,338 @@
+"""The lease guard as a process of its own over a real, running Postfix."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nodeagent.adapters.clock import boot_time_s
+from nodeagent.adapters.guard_client import GuardClient, GuardConnection
+from nodeagent.core.guard_state import ProofKind, ProofOffer
+from nodeagent.errors import Refused, Unreachable
+from tests.fakes.postfix_instance import PostfixInstance
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="Postfix and its freezer need root")
+
+
+class GuardProcess:
+    """A guard on a private Postfix; `kill` and `start` as its unit would."""
+
+    def __init__(self, postfix: PostfixInstance, root: Path) -> None:
+        self.postfix = postfix
+        self.run = root / "run"
+        self.relay = postfix.queue.parent / "relay"
+        self.client = GuardClient(self.run / "guard.sock")
+        self._environment = {
+            **os.environ,
+            "RELAY_AGENT_QUEUE_DIRECTORY": str(postfix.queue),
+            "RELAY_AGENT_RELAY_DIRECTORY": str(self.relay),
+            "RELAY_AGENT_STATE_DIRECTORY": str(root / "state"),
+            "RELAY_AGENT_RUN_DIRECTORY": str(self.run),
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait for its socket."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", "from nodeagent.guard import main; main()"],
+            env=self._environment,
+        )
+        until_s = time.monotonic() + 20
+        while time.monotonic() < until_s:
+            try:
+                self.client.status()
+            except Unreachable:
+                time.sleep(0.02)
+            else:
+                return
+        raise AssertionError("the guard did not start")
+
+    def kill(self) -> None:
+        """Kill it as the kernel would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def prove(self, seconds: float = 60.0, kind=ProofKind.ACQUIRED, **fields) -> None:
+        """Bring it a proof for `seconds` from now."""
+        now_s = boot_time_s()
+        self.client.offer_proof(
+            ProofOffer(kind=kind, generation=1, deadline_s=now_s + seconds, sent_s=now_s, **fields)
+        )
+
+    def take_back(self) -> None:
+        """Have it take back everything."""
+        while not self.client.take_back_some():
+            pass
+
+
+@pytest.fixture(scope="module")
+def postfix(tmp_path_factory) -> Iterator[PostfixInstance]:
+    """Run one Postfix for all tests of this module."""
+    instance = PostfixInstance(tmp_path_factory.mktemp("postfix"))
+    try:
+        instance.start()
+        yield instance
+    finally:
+        instance.stop()
+
+
+@pytest.fixture
+def guard(postfix: PostfixInstance, tmp_path: Path) -> Iterator[GuardProcess]:
+    """Run a guard, proven, with an empty queue."""
+    shutil.rmtree(postfix.queue.parent / "relay", ignore_errors=True)
+    for queue in ("incoming", "active", "deferred", "hold", "defer", "bounce"):
+        for path in (postfix.queue / queue).rglob("*"):
+            if path.is_file():
+                path.unlink()
+    process = GuardProcess(postfix, tmp_path)
+    process.start()
+    process.prove()
+    yield process
+    process.kill()
+
+
+def answers(postfix: PostfixInstance, within_s: float) -> bool:
+    """Tell whether Postfix says 220 within this time."""
+    try:
+        with socket.create_connection(("127.0.0.1", postfix.port), timeout=within_s) as probe:
+            probe.settimeout(within_s)
+            return probe.recv(100).startswith(b"220")
+    except OSError:
+        return False
+
+
+def wait_until(condition, limit_s: float = 10.0) -> None:
+    """Wait for a condition, fail after `limit_s`."""
+    until_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < until_s, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_a_passed_deadline_sets_the_queue_aside_and_new_mail_flows(guard, postfix):
+    """Section 4.5: no agent is needed for the fence, and Postfix goes on with an empty queue."""
+    postfix.send(3)
+    postfix.wait_until_deferred(3)
+    old = postfix.ids()
+    guard.prove(0.3, kind=ProofKind.RENEWED)
+    guard.client.set_aside("test")
+    assert postfix.ids() == set()
+    assert set(guard.client.pending_ids()) == old
+    postfix.send(2)
+    postfix.wait_until_deferred(2)
+    assert not guard.client.status()[0].is_proven
+
+
+def test_the_fence_comes_by_itself_at_the_deadline(guard, postfix):
+    """Nobody asks for it."""
+    postfix.send(2)
+    postfix.wait_until_deferred(2)
+    guard.client.set_aside("begin anew")
+    guard.prove(0.4)
+    guard.take_back()
+    assert len(postfix.ids()) == 2
+    wait_until(lambda: postfix.ids() == set())
+    assert len(guard.client.pending_ids()) == 2
+
+
+def test_take_back_returns_own_mail_and_retires_what_a_receipt_gave_away(guard, postfix):
+    """The answer that came with the lease decides, file by file, logs included."""
+    postfix.send(3)
+    postfix.wait_until_deferred(3)
+    gone, *kept = sorted(postfix.ids())
+    guard.client.set_aside("test")
+    guard.prove(retired={gone: 7})
+    guard.take_back()
+    assert postfix.ids() == set(kept)
+    assert {path.name for path in (guard.relay / "retired/7").rglob("*") if path.is_file()} == {
+        gone
+    }
+    assert (guard.relay / "retired/7/defer" / gone).exists()
+    assert guard.client.pending_ids() == ()
+    assert not guard.client.status()[0].has_pending
+
+
+def test_mail_taken_back_is_tried_again_by_the_queue_manager(guard, postfix):
+    """The queue manager was killed by the fence; the next one finds the mail where it belongs."""
+    postfix.send(2)
+    postfix.wait_until_deferred(2)
+    guard.client.set_aside("test")
+    guard.prove()
+    guard.take_back()
+    log = postfix.root / "mail.log"
+    before = log.read_text().count("status=deferred")
+    subprocess.run(["postqueue", "-c", str(postfix.config), "-f"], check=True)
+    wait_until(lambda: log.read_text().count("status=deferred") >= before + 2)
+
+
+def test_nothing_comes_back_without_a_fresh_proof(guard, postfix):
+    """A renewal, an old answer or a restarted guard's memory are not enough."""
+    postfix.send(1)
+    postfix.wait_until_deferred(1)
+    guard.client.set_aside("test")
+    with pytest.raises(Refused, match="fresh proof"):
+        guard.take_back()
+    with pytest.raises(Refused, match="acquired"):
+        guard.prove(kind=ProofKind.RENEWED)
+    guard.prove()
+    guard.kill()
+    guard.start()
+    assert guard.client.status()[0].is_proven
+    with pytest.raises(Refused, match="fresh proof"):
+        guard.take_back()
+
+
+def test_a_restarted_guard_keeps_a_proof_of_this_boot(guard, postfix):
+    """Its own crash fences nothing while the deadline has not passed."""
+    postfix.send(1)
+    postfix.wait_until_deferred(1)
+    guard.kill()
+    guard.start()
+    assert len(postfix.ids()) == 1
+    assert guard.client.status()[0].is_proven
+
+
+def test_a_start_without_a_proof_sets_everything_aside(guard, postfix):
+    """/run is empty after a boot."""
+    postfix.send(1)
+    postfix.wait_until_deferred(1)
+    guard.kill()
+    (guard.run / "guard.json").unlink()
+    guard.start()
+    assert postfix.ids() == set()
+    assert len(guard.client.pending_ids()) == 1
+
+
+def test_a_freeze_stops_postfix_and_its_end_lets_it_go_on(guard, postfix):
+    """A client that connects meanwhile waits and is served."""
+    answered: list[bool] = []
+    with guard.client.frozen() as freeze:
+        thread = threading.Thread(target=lambda: answered.append(answers(postfix, 5)))
+        thread.start()
+        thread.join(0.1)
+        assert answered == []
+    thread.join(5)
+    assert answered == [True]
+    assert 100 < freeze.length_ms < 400
+
+
+def test_a_killed_holder_of_a_freeze_thaws_postfix_at_once(guard, postfix):
+    """P3: a freeze cannot outlive the agent."""
+    connection = GuardConnection(guard.run / "guard.sock")
+    connection.call("freeze")
+    assert not answers(postfix, 0.1)
+    connection.close()
+    assert answers(postfix, 1.0)
+
+
+def test_an_overlong_freeze_is_ended_and_its_snapshot_worth_nothing(guard, postfix):
+    """A hung agent holds a freeze no longer than half a second."""
+    with pytest.raises(Refused, match="before the snapshot"), guard.client.frozen():
+        assert answers(postfix, 2.0)
+
+
+def test_a_killed_guard_leaves_nothing_frozen_after_its_restart(guard, postfix):
+    """Its unit restarts it, and its first act is to thaw."""
+    connection = GuardConnection(guard.run / "guard.sock")
+    connection.call("freeze")
+    guard.kill()
+    guard.start()
+    assert answers(postfix, 1.0)
+    connection.close()
+
+
+def test_nothing_is_frozen_for_a_push_without_proof_or_with_pending_mail(guard, postfix):
+    """Trace 17 and 18: the guard looks again at the snapshot itself."""
+    postfix.send(1)
+    postfix.wait_until_deferred(1)
+    guard.client.set_aside("test")
+    with pytest.raises(Refused), guard.client.frozen():
+        pass
+    guard.prove()
+    with pytest.raises(Refused, match="pending"), guard.client.frozen():
+        pass
+
+
+def test_a_fence_during_a_freeze_spoils_the_snapshot(guard, postfix):
+    """The queue that was linked is not the one that is fenced."""
+    postfix.send(1)
+    postfix.wait_until_deferred(1)
+    with pytest.raises(Refused, match="before the snapshot"), guard.client.frozen():
+        guard.client.set_aside("meanwhile")
+    assert postfix.ids() == set()
+
+
+def test_setting_aside_at_the_end_of_a_freeze_leaves_no_gap(guard, postfix):
+    """Section 4.6: what was linked is exactly what is pending afterwards."""
+    postfix.send(2)
+    postfix.wait_until_deferred(2)
+    with guard.client.frozen() as freeze:
+        linked = postfix.ids()
+        freeze.set_aside_at_end("switchover")
+    assert postfix.ids() == set()
+    assert set(guard.client.pending_ids()) == linked
+    assert answers(postfix, 1.0)
+
+
+def test_draining_stops_the_queue_manager_and_ends_with_the_connection(guard, postfix):
+    """Mail is accepted meanwhile and tried when the drain is over."""
+    postfix.send(1)
+    postfix.wait_until_deferred(1)
+    with guard.client.drained() as connection:
+        postfix.send(1)
+        time.sleep(0.3)
+        assert len(postfix.ids("incoming")) == 1
+        assert connection.call("drain")["busy"] == 0
+    postfix.wait_until_deferred(2)
+
+
+def test_adopted_mail_is_placed_only_while_our_own_lease_is_proved(guard, postfix):
+    """Section 4.3: and afterwards Postfix tries it."""
+    postfix.send(2)
+    postfix.wait_until_deferred(2)
+    ids = sorted(postfix.ids())
+    guard.client.set_aside("now it plays the mirror")
+    aside = next((guard.relay / "pending").iterdir())
+    mirror = guard.relay / "mirror/node-b"
+    (mirror / "mail").mkdir(parents=True)
+    (mirror / "defer").mkdir()
+    for path in list(aside.rglob("*")):
+        if path.is_file():
+            kind = "defer" if path.relative_to(aside).parts[0] == "defer" else "mail"
+            path.rename(mirror / kind / path.name)
+    (mirror / "receipt.json").write_text('{"generation": 3, "ids": ["%s", "%s"]}' % tuple(ids))
+    with pytest.raises(Refused, match="own lease"):
+        guard.client.place_some("node-b", 3)
+    guard.prove()
+    guard.take_back()
+    with pytest.raises(Refused, match="another generation"):
+        guard.client.place_some("node-b", 2)
+    while not guard.client.place_some("node-b", 3):
+        pass
+    assert postfix.ids() == set(ids)
+    for queue_id in ids:
+        log = next((postfix.queue / "defer").rglob(queue_id))
+        shown = subprocess.run(["postqueue", "-c", str(postfix.config), "-p"], capture_output=True)
+        assert log.is_file()
+        assert queue_id.encode() in shown.stdout
+
+
+def test_a_stopped_agent_cannot_hold_the_guard_up(guard, postfix):
+    """A connection that says nothing keeps nobody else waiting."""
+    silent = GuardConnection(guard.run / "guard.sock")
+    assert guard.client.status()[0].is_proven
+    silent.close()
+    assert guard.process is not None
+    guard.process.send_signal(signal.SIGTERM)
+    assert guard.process.wait(5) == 0
