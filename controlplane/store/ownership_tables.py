@@ -132,3 +132,20 @@ class RecoveryReportRow(SQLModel, table=True):
     node: str = Field(primary_key=True, max_length=63)
     memory: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     received_at: float = Field(sa_type=Float)
+
+
+class SwitchoverRow(SQLModel, table=True):
+    """One planned switchover: asked for by an operator, carried out and reported by `source`."""
+
+    __tablename__ = "switchovers"
+
+    id: int | None = Field(default=None, primary_key=True)
+    source: str = Field(max_length=63)
+    destination: str = Field(max_length=63)
+    requested_by: str = Field(max_length=64)
+    requested_at: float = Field(sa_type=Float)
+    finished_at: float | None = Field(default=None, sa_type=Float)
+    is_ok: bool | None = None
+    text: str = Field(default="", max_length=2000)
+    stall_ms: float | None = Field(default=None, sa_type=Float)
+    messages: int | None = None

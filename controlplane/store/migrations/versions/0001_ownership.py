@@ -18,6 +18,7 @@ def upgrade() -> None:
     _create_receipts()
     _create_agents()
     _create_reports()
+    _create_switchovers()
 
 
 def _node(name: str = "node", *, nullable: bool = False) -> sa.Column[str]:
@@ -124,3 +125,19 @@ def _create_reports() -> None:
     )
     for column in ("node", "kind", "received_at"):
         op.create_index(f"ix_events_{column}", "events", [column])
+
+
+def _create_switchovers() -> None:
+    op.create_table(
+        "switchovers",
+        sa.Column("id", sa.Integer(), primary_key=True),
+        _node("source"),
+        _node("destination"),
+        sa.Column("requested_by", sa.String(64), nullable=False),
+        sa.Column("requested_at", sa.Float(), nullable=False),
+        sa.Column("finished_at", sa.Float(), nullable=True),
+        sa.Column("is_ok", sa.Boolean(), nullable=True),
+        sa.Column("text", sa.String(2000), nullable=False),
+        sa.Column("stall_ms", sa.Float(), nullable=True),
+        sa.Column("messages", sa.Integer(), nullable=True),
+    )

@@ -1,0 +1,221 @@
+"""The agents' side of the control plane: each call of `AGENT_API` is one transaction here.
+
+`tests/fakes/lease_twin.py` is the same in memory, held to the same contract tests; the simulator
+runs whole clusters on it.
+"""
+
+from __future__ import annotations
+
+from sqlmodel import Session
+
+from controlplane.errors import Forbidden, Invalid, Recovering
+from controlplane.store import agents, instance, leases, receipts, reports, switchovers
+from controlplane.store.engine import Database
+from controlplane.store.facts import ClusterFacts, FactsReader, NodeFacts
+from controlplane.store.leases import Claim
+from controlplane.store.ownership_tables import INSTANCE_ID, AgentRow, InstanceRow
+from nodeagent.core import contract as wire
+
+
+class Ownership:
+    """Answers the agents; `node` is who asked, proved by its signature."""
+
+    def __init__(self, database: Database, facts: FactsReader) -> None:
+        self._database = database
+        self._facts = facts
+
+    def heartbeat(self, node: str, request: wire.HeartbeatRequest) -> wire.HeartbeatAnswer:
+        """Store the report, renew when asked to and possible, and show the view."""
+        with self._database.write() as session:
+            facts = self._facts.cluster(session)
+            if agents.update_ssh_keys(session, node, request.ssh_public_key, request.ssh_host_keys):
+                reports.add_event(session, "ssh-keys", f"{node} has new SSH keys.", node=node)
+            reports.store_report(session, node, request.report)
+            known = reports.store_events(session, node, request.events)
+            is_recovering = instance.ensure_instance(session).is_recovering
+            if not is_recovering:
+                self._note_generation(session, node, request)
+            renewed = request.renew and leases.renew(
+                session, node, request.generation, facts.timings.lease_duration_s
+            )
+            view = self._view(session, node, facts)
+            return wire.HeartbeatAnswer(view=view, renewed=renewed, acknowledged_events=known)
+
+    def reconcile(self, node: str, request: wire.ReconcileRequest) -> wire.ReconcileAnswer:
+        """Acquire the own lease and name the owners of the pending mail, in one transaction."""
+        with self._database.write() as session:
+            lease, reason = self._acquire(session, node, node)
+            if lease is None:
+                return wire.ReconcileAnswer(lease=None, reason=reason)
+            elsewhere = receipts.owned_elsewhere(session, node, request.pending_ids)
+            fresh = leases.read_lease(session, node)
+            return wire.ReconcileAnswer(lease=fresh, elsewhere=elsewhere)
+
+    def acquire(self, node: str, request: wire.LeaseRequest) -> wire.LeaseAnswer:
+        """Acquire a peer's lease, or extend it while adopting."""
+        if request.queue == node:
+            raise Invalid("A node acquires its own lease by reconcile only.")
+        with self._database.write() as session:
+            lease, reason = self._acquire(session, request.queue, node)
+            return wire.LeaseAnswer(lease=lease, reason=reason)
+
+    def grant(self, node: str, request: wire.LeaseRequest) -> wire.LeaseAnswer:
+        """Leave the own lease to a peer for one lease duration."""
+        if request.queue != node:
+            raise Forbidden(f"{node} can grant its own lease only.")
+        if request.to is None or request.to == node:
+            raise Invalid("A lease is granted to a peer.", {"to": "Name the receiving peer."})
+        with self._database.write() as session:
+            peer = session.get(AgentRow, request.to)
+            if peer is None or not agents.is_active(peer):
+                reason = f"{request.to} is not an enrolled node."
+                return wire.LeaseAnswer(lease=None, reason=reason)
+            claim = Claim(node, node, request.generation)
+            duration_s = self._facts.cluster(session).timings.lease_duration_s
+            lease = leases.grant(session, claim, request.to, duration_s)
+            return self._answer(session, claim, lease)
+
+    def release(self, node: str, request: wire.LeaseRequest) -> wire.LeaseAnswer:
+        """Give a lease back."""
+        with self._database.write() as session:
+            claim = Claim(request.queue, node, request.generation)
+            return self._answer(session, claim, leases.release(session, claim))
+
+    def commit_receipt(self, node: str, request: wire.ReceiptRequest) -> wire.ReceiptAnswer:
+        """Pass ownership of the named messages to `node`."""
+        with self._database.write() as session:
+            _refuse_while_recovering(session)
+            return receipts.commit_receipt(session, node, request)
+
+    def receipt_state(self, node: str, question: wire.ReceiptQuestion) -> wire.ReceiptAnswer:
+        """Say what became of the node's own receipt; a commit under way is waited for."""
+        with self._database.write() as session:
+            _refuse_while_recovering(session)
+            return receipts.read_state(session, node, question)
+
+    def finish_receipt(self, node: str, question: wire.ReceiptQuestion) -> wire.ReceiptAnswer:
+        """Note that everything the receipt names is in the node's live queue."""
+        with self._database.write() as session:
+            _refuse_while_recovering(session)
+            return receipts.finish_receipt(session, node, question)
+
+    def recover(self, node: str, request: wire.RecoveryRequest) -> None:
+        """Take what the node remembers, after a restore."""
+        with self._database.write() as session:
+            duration_s = self._facts.cluster(session).timings.lease_duration_s
+            instance.remember(session, node, request, duration_s)
+
+    def config(self, node: str) -> wire.ConfigBundle:
+        """Return the config version that is assigned to the node."""
+        with self._database.read() as session:
+            return self._facts.bundle(session, node)
+
+    def finish_switchover(self, node: str, result: wire.SwitchoverResult) -> None:
+        """Note how a switchover ended on its source."""
+        with self._database.write() as session:
+            switchovers.finish_switchover(session, node, result)
+
+    def _acquire(
+        self, session: Session, queue: str, node: str
+    ) -> tuple[wire.LeaseView | None, str]:
+        duration_s = self._facts.cluster(session).timings.lease_duration_s
+        before = leases.read_lease(session, queue)
+        lease = leases.acquire(session, queue, node, duration_s)
+        if lease is None:
+            return None, refusal_reason(session, queue, node)
+        if before is not None and before.holder != node:
+            text = f"{node} holds the lease of {queue}'s queue at generation {lease.generation}."
+            data = {"queue": queue, "generation": lease.generation, "before": before.holder}
+            reports.add_event(session, "lease", text, node=node, data=data)
+        return lease, ""
+
+    @staticmethod
+    def _answer(session: Session, claim: Claim, lease: wire.LeaseView | None) -> wire.LeaseAnswer:
+        if lease is not None:
+            return wire.LeaseAnswer(lease=lease)
+        return wire.LeaseAnswer(lease=None, reason=_claim_refusal(session, claim))
+
+    @staticmethod
+    def _note_generation(session: Session, node: str, request: wire.HeartbeatRequest) -> None:
+        seen = max(request.generation, request.report.generation)
+        if leases.note_seen_generation(session, node, seen):
+            text = (
+                f"{node} has seen generation {seen}, this database has not: it is older than the "
+                "cluster; run `relay-controlplane restore --adopt-database`."
+            )
+            data = {"generation": seen}
+            reports.add_event(session, "generation-below-seen", text, node=node, data=data)
+
+    @staticmethod
+    def _view(session: Session, node: str, facts: ClusterFacts) -> wire.ClusterView:
+        current = instance.ensure_instance(session)
+        mine = facts.node(node)
+        return wire.ClusterView(
+            instance_id=current.instance_id,
+            is_recovering=current.is_recovering,
+            node=node,
+            vips=facts.vips,
+            timings=facts.timings,
+            config_version=mine.config_version if mine is not None else None,
+            leases=leases.read_leases(session),
+            peers=_peers(session, node, facts),
+            switchover=switchovers.current_switchover(session),
+            is_maintenance=mine.is_maintenance if mine is not None else False,
+        )
+
+
+def refusal_reason(session: Session, queue: str, node: str) -> str:
+    """Say in one sentence why `node` cannot acquire the lease of `queue` now."""
+    lease = leases.read_lease(session, queue)
+    if lease is None:
+        return f"There is no lease for {queue}."
+    if instance.ensure_instance(session).is_recovering:
+        return Recovering().detail
+    if leases.is_older_than_cluster(session, queue):
+        return f"This database is older than the cluster: {queue} has seen a higher generation."
+    wait_s = max(0.0, lease.remaining_s)
+    if lease.holder == node:
+        return f"The lease of {queue} is granted to {lease.granted_to} for another {wait_s:.1f} s."
+    return f"{lease.holder} holds the lease of {queue} for another {wait_s:.1f} s."
+
+
+def _claim_refusal(session: Session, claim: Claim) -> str:
+    if instance.ensure_instance(session).is_recovering:
+        return Recovering().detail
+    return receipts.not_held(claim)
+
+
+def _refuse_while_recovering(session: Session) -> None:
+    row = session.get(InstanceRow, INSTANCE_ID)
+    if row is not None and row.is_recovering:
+        raise Recovering
+
+
+def _peers(session: Session, node: str, facts: ClusterFacts) -> tuple[wire.PeerView, ...]:
+    seen = reports.read_reports(session)
+    rows = {row.name: row for row in agents.list_agents(session)}
+    return tuple(
+        _peer(peer, rows.get(peer.name), seen.get(peer.name))
+        for peer in facts.nodes
+        if peer.name != node and not _is_struck_off(rows.get(peer.name))
+    )
+
+
+def _is_struck_off(row: AgentRow | None) -> bool:
+    return row is not None and row.struck_off_at is not None
+
+
+def _peer(
+    peer: NodeFacts, row: AgentRow | None, seen: tuple[float, wire.NodeReport] | None
+) -> wire.PeerView:
+    is_trusted = row is not None and agents.is_active(row)
+    return wire.PeerView(
+        name=peer.name,
+        address=peer.address,
+        ssh_user=peer.ssh_user,
+        ssh_port=peer.ssh_port,
+        ssh_public_key=row.ssh_public_key if row is not None and is_trusted else None,
+        ssh_host_keys=tuple(row.ssh_host_keys) if row is not None and is_trusted else (),
+        holds_vips=(seen[1].holds_vips or ()) if seen is not None else (),
+        last_seen_s=seen[0] if seen is not None else None,
+    )

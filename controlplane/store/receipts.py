@@ -1,0 +1,166 @@
+"""Receipts: who adopted which messages, in one order for the whole cluster (section 4.3).
+
+The last receipt that names a queue id, of whatever queue, says who owns that message. All callers
+run inside `Database.write()`, so receipts are numbered in the order in which they are committed,
+and a reconcile in the same transaction has seen every receipt that can bind it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import func, insert, select
+from sqlmodel import Session, col
+
+from controlplane.errors import Conflict
+from controlplane.store.clock import read_clock_s
+from controlplane.store.leases import Claim, is_held
+from controlplane.store.ownership_tables import LeaseRow, ReceiptIdRow, ReceiptRow
+from nodeagent.core.contract import (
+    OwnedElsewhere,
+    ReceiptAnswer,
+    ReceiptQuestion,
+    ReceiptRequest,
+    ReceiptState,
+)
+
+IDS_PER_QUERY = 5000
+
+
+def digest_of(ids: Iterable[str]) -> str:
+    """Return what tells two sets of queue ids apart."""
+    return hashlib.sha256("\n".join(sorted(set(ids))).encode()).hexdigest()
+
+
+def commit_receipt(session: Session, node: str, request: ReceiptRequest) -> ReceiptAnswer:
+    """Pass ownership of `request.ids` to `node`, if it holds that lease now; idempotent.
+
+    UNKNOWN with a reason is final: this receipt can never be committed any more.
+    """
+    known = find_receipt(session, node, request.queue, request.generation)
+    if known is not None:
+        if known.digest != digest_of(request.ids):
+            raise Conflict(
+                f"Receipt {known.number} was committed for this generation with other messages."
+            )
+        return _answer(known)
+    claim = Claim(request.queue, node, request.generation)
+    if request.queue == node or not is_claim_true(session, claim):
+        return ReceiptAnswer(state=ReceiptState.UNKNOWN, reason=not_held(claim))
+    row = ReceiptRow(
+        number=_last_number(session) + 1,
+        queue=request.queue,
+        generation=request.generation,
+        holder=node,
+        messages=len(set(request.ids)),
+        digest=digest_of(request.ids),
+        committed_at=read_clock_s(session),
+    )
+    session.add(row)
+    session.flush()
+    add_ids(session, row.number, request.ids)
+    return _answer(row)
+
+
+def read_state(session: Session, node: str, question: ReceiptQuestion) -> ReceiptAnswer:
+    """Say what became of the node's receipt; UNKNOWN is final only when it comes with a reason."""
+    known = find_receipt(session, node, question.queue, question.generation)
+    if known is not None:
+        return _answer(known)
+    claim = Claim(question.queue, node, question.generation)
+    reason = "" if is_claim_true(session, claim) else not_held(claim)
+    return ReceiptAnswer(state=ReceiptState.UNKNOWN, reason=reason)
+
+
+def finish_receipt(session: Session, node: str, question: ReceiptQuestion) -> ReceiptAnswer:
+    """Note that the node has put every file of its receipt into its live queue; idempotent."""
+    known = find_receipt(session, node, question.queue, question.generation)
+    if known is None:
+        return read_state(session, node, question)
+    if not known.is_done:
+        known.is_done = True
+        known.done_at = read_clock_s(session)
+        session.add(known)
+        session.flush()
+    return _answer(known)
+
+
+def find_receipt(session: Session, node: str, queue: str, generation: int) -> ReceiptRow | None:
+    """Return the node's receipt for that queue and generation."""
+    statement = (
+        select(ReceiptRow)
+        .where(
+            col(ReceiptRow.queue) == queue,
+            col(ReceiptRow.generation) == generation,
+            col(ReceiptRow.holder) == node,
+        )
+        .order_by(col(ReceiptRow.number).desc())
+        .limit(1)
+    )
+    return session.execute(statement).scalar_one_or_none()
+
+
+def is_claim_true(session: Session, claim: Claim) -> bool:
+    """Tell whether the node holds that lease, at that generation, unexpired, at this moment."""
+    held = select(col(LeaseRow.queue)).where(is_held(claim))
+    return session.execute(held).first() is not None
+
+
+def owned_elsewhere(session: Session, node: str, ids: Sequence[str]) -> tuple[OwnedElsewhere, ...]:
+    """Return those of `ids` that the last receipt naming them gives to another node."""
+    numbers: dict[str, int] = {}
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        statement = (
+            select(col(ReceiptIdRow.id), func.max(col(ReceiptIdRow.number)))
+            .where(col(ReceiptIdRow.id).in_(ids[start : start + IDS_PER_QUERY]))
+            .group_by(col(ReceiptIdRow.id))
+        )
+        numbers.update((name, number) for name, number in session.execute(statement))
+    owners = _holders(session, set(numbers.values()))
+    return tuple(
+        OwnedElsewhere(id=name, receipt=number, owner=owners[number])
+        for name, number in numbers.items()
+        if owners[number] != node
+    )
+
+
+def add_ids(session: Session, number: int, ids: Iterable[str]) -> None:
+    """Name `ids` in the receipt; none of them may be named there already."""
+    rows = [{"id": name, "number": number} for name in sorted(set(ids))]
+    if rows:
+        session.execute(insert(ReceiptIdRow.__table__), rows)  # type: ignore[attr-defined]
+
+
+def ids_of(session: Session, number: int) -> set[str]:
+    """Return every queue id that the receipt names."""
+    named = select(col(ReceiptIdRow.id)).where(col(ReceiptIdRow.number) == number)
+    return set(session.execute(named).scalars())
+
+
+def _holders(session: Session, numbers: set[int]) -> dict[int, str]:
+    holders: dict[int, str] = {}
+    wanted = sorted(numbers)
+    for start in range(0, len(wanted), IDS_PER_QUERY):
+        statement = select(col(ReceiptRow.number), col(ReceiptRow.holder)).where(
+            col(ReceiptRow.number).in_(wanted[start : start + IDS_PER_QUERY])
+        )
+        holders.update((number, holder) for number, holder in session.execute(statement))
+    return holders
+
+
+def _last_number(session: Session) -> int:
+    return session.execute(select(func.max(col(ReceiptRow.number)))).scalar_one() or 0
+
+
+def _answer(row: ReceiptRow) -> ReceiptAnswer:
+    state = ReceiptState.DONE if row.is_done else ReceiptState.COMMITTED
+    return ReceiptAnswer(state=state, number=row.number)
+
+
+def not_held(claim: Claim) -> str:
+    """Say in one sentence that the claim is not true."""
+    return (
+        f"{claim.node} does not hold the lease of {claim.queue}'s queue "
+        f"at generation {claim.generation}."
+    )

@@ -1,0 +1,108 @@
+"""What nodes report of themselves: the last report, the last push, and events."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlmodel import Session, col
+
+from controlplane.store.clock import read_clock_s
+from controlplane.store.ownership_tables import EventRow, LeaseRow, NodeReportRow
+from nodeagent.core.contract import EventReport, NodeReport
+
+SECONDS_A_DAY = 86400
+
+
+def store_report(session: Session, node: str, report: NodeReport) -> None:
+    """Keep the node's newest report, and its newest push on its lease."""
+    now_s = read_clock_s(session)
+    row = session.get(NodeReportRow, node)
+    if row is None:
+        row = NodeReportRow(node=node, seen_at=now_s)
+    row.seen_at = now_s
+    row.report = report.model_dump(mode="json")
+    session.add(row)
+    lease = session.get(LeaseRow, node)
+    if report.pushes and lease is not None:
+        push = min(report.pushes, key=lambda one: one.age_s)
+        lease.push_peer = push.peer
+        lease.push_generation = push.generation
+        lease.push_sequence = push.sequence
+        lease.push_messages = push.messages
+        lease.push_at = now_s - push.age_s
+        session.add(lease)
+    session.flush()
+
+
+def read_reports(session: Session) -> dict[str, tuple[float, NodeReport]]:
+    """Return, by node, the seconds since its last report and the report itself."""
+    now_s = read_clock_s(session)
+    rows = session.execute(select(NodeReportRow)).scalars()
+    return {
+        row.node: (max(0.0, now_s - row.seen_at), NodeReport.model_validate(row.report))
+        for row in rows
+    }
+
+
+def store_events(session: Session, node: str, events: Sequence[EventReport]) -> tuple[str, ...]:
+    """Keep each event once; return the ids that need not be sent again."""
+    wanted = {event.id: event for event in events}
+    known = set(
+        session.execute(
+            select(col(EventRow.event_id)).where(col(EventRow.event_id).in_(list(wanted)))
+        ).scalars()
+    )
+    now_s = read_clock_s(session)
+    for event in events:
+        if event.id in known:
+            continue
+        known.add(event.id)
+        session.add(
+            EventRow(
+                event_id=event.id,
+                node=node,
+                kind=event.kind,
+                text=event.text,
+                data=dict(event.data),
+                happened_at=event.at.timestamp(),
+                received_at=now_s,
+            )
+        )
+    session.flush()
+    return tuple(wanted)
+
+
+def add_event(
+    session: Session,
+    kind: str,
+    text: str,
+    *,
+    node: str | None = None,
+    data: Mapping[str, Any] | None = None,
+) -> None:
+    """Record something that the control plane itself noticed."""
+    now_s = read_clock_s(session)
+    session.add(
+        EventRow(
+            event_id=str(uuid.uuid4()),
+            node=node,
+            kind=kind,
+            text=text,
+            data=dict(data or {}),
+            happened_at=now_s,
+            received_at=now_s,
+        )
+    )
+    session.flush()
+
+
+def prune_events(session: Session, keep_days: int) -> int:
+    """Delete events older than `keep_days`; return how many."""
+    limit_s = read_clock_s(session) - keep_days * SECONDS_A_DAY
+    old = (
+        delete(EventRow).where(col(EventRow.received_at) < limit_s).returning(col(EventRow.number))
+    )
+    return len(session.execute(old).all())
