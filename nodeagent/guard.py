@@ -305,7 +305,7 @@ def main() -> None:
     settings = AgentSettings()
     settings.run_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     spool = EventSpool(settings.state_directory / "events")
-    guard = Guard(settings, lambda kind, text: spool.append(kind, text))
+    guard = Guard(settings, spool.append)
     guard.start()
     server = GuardServer(guard, settings.run_directory / "guard.sock")
 

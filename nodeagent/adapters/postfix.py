@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from nodeagent.errors import ToolFailed
 
@@ -14,6 +14,21 @@ DELIVERY_PROGRAMS: Final = frozenset(
     {"qmgr", "oqmgr", "nqmgr", "smtp", "lmtp", "pipe", "local", "virtual", "error", "discard"}
 )
 """Daemons of master(5) that take mail out of the queue; `relay` and `retry` run smtp and error."""
+
+
+class ProcessStat(NamedTuple):
+    """What proc(5) says of one process."""
+
+    name: str
+    state: str
+    parent: int
+
+
+def _stat(pid: int) -> ProcessStat:
+    text = Path(f"/proc/{pid}/stat").read_text()
+    name, _, rest = text.partition("(")[2].rpartition(")")
+    state, parent = rest.split()[:2]
+    return ProcessStat(name, state, int(parent))
 
 
 class Postfix:
@@ -27,10 +42,11 @@ class Postfix:
         """Return the pid of the running master, None when there is none."""
         try:
             pid = int((self.queue_directory / "pid/master.pid").read_text().strip())
-            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            process = _stat(pid)
         except (OSError, ValueError):
             return None
-        return pid if name == "master" else None
+        is_master = process.name == "master" and process.state != "Z"
+        return pid if is_master else None
 
     def _children(self) -> list[tuple[int, str]]:
         master = self.master_pid()
@@ -41,12 +57,11 @@ class Postfix:
             if not entry.name.isdigit():
                 continue
             try:
-                stat = (entry / "stat").read_text()
+                process = _stat(int(entry.name))
             except OSError:
                 continue
-            name, _, rest = stat.partition("(")[2].rpartition(")")
-            if int(rest.split()[1]) == master:
-                found.append((int(entry.name), name))
+            if process.parent == master:
+                found.append((int(entry.name), process.name))
         return found
 
     def deliverers(self) -> list[tuple[int, str]]:
