@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nodeagent.adapters.durable import locked, write_durably
+from nodeagent.adapters.durable import write_durably
+from nodeagent.adapters.locks import locked
 
 if TYPE_CHECKING:
     from nodeagent.core.contract import EventReport

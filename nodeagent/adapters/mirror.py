@@ -20,15 +20,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from nodeagent.adapters.durable import (
-    LOCK_TIMEOUT_S,
-    locked,
-    read_json,
-    remove_durably,
-    write_durably,
-)
+from nodeagent.adapters.durable import read_json, remove_durably, write_durably
 from nodeagent.adapters.event_spool import EventSpool
-from nodeagent.adapters.mirror_files import MirrorFiles, Owner
+from nodeagent.adapters.locks import LOCK_TIMEOUT_S, locked
+from nodeagent.adapters.mirror_files import MirrorFiles
+from nodeagent.adapters.owner import Owner
 from nodeagent.core.names import is_node_name
 from nodeagent.core.push_rules import (
     MirrorState,

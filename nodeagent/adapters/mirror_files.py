@@ -8,14 +8,13 @@ because an adoption only renames them; everything else is root's.
 from __future__ import annotations
 
 import os
-import pwd
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from nodeagent.adapters.durable import sync_directory, sync_filesystem
+from nodeagent.adapters.owner import Owner
 from nodeagent.core.names import is_queue_id
 from nodeagent.core.queue_files import (
     MESSAGE_KINDS,
@@ -29,28 +28,6 @@ from nodeagent.core.queue_files import (
 )
 
 _FEW: Final = 8  # up to here fsync(2) of each file is cheaper than one syncfs(2)
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Whose the queue files are: Postfix's user, in a test without root the caller."""
-
-    uid: int
-    gid: int
-
-    @classmethod
-    def named(cls, user: str = "postfix") -> Owner:
-        """Return the owner for a user's name; without root only the caller can own anything."""
-        if os.geteuid() != 0:
-            return cls(os.geteuid(), os.getegid())
-        entry = pwd.getpwnam(user)
-        return cls(entry.pw_uid, entry.pw_gid)
-
-    def make_directory(self, path: Path) -> None:
-        """Make a directory that this owner may use, mode 0700."""
-        path.mkdir(mode=0o700, exist_ok=True)
-        if os.geteuid() == 0:
-            os.chown(path, self.uid, self.gid)
 
 
 class MirrorFiles:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from nodeagent.adapters.clock import boot_time_s
-from nodeagent.adapters.durable import locked, read_json, write_durably
+from nodeagent.adapters.durable import read_json, write_durably
+from nodeagent.adapters.locks import locked
 from nodeagent.core import promise_rules as rules
 from nodeagent.core.promise_rules import Promise, PromiseState
 from nodeagent.errors import BrokenState, Refused

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from pathlib import Path
 
-from nodeagent.adapters.durable import try_lock
-from nodeagent.adapters.mirror_files import Owner
+from nodeagent.adapters.locks import try_lock
+from nodeagent.adapters.owner import Owner
 from nodeagent.core.rsync_command import StagingPlace
 from nodeagent.errors import Refused
 
@@ -23,7 +22,7 @@ class StagingSession:
     """The staging directory of one session; make it under the mirror's lock."""
 
     def __init__(self, mirror: Path) -> None:
-        self.token = uuid.uuid4().hex
+        self.token = os.urandom(16).hex()
         self._path = mirror / "staging" / self.token
         self._path.mkdir(mode=0o700)
         self._lock = os.open(self._path / "lock", os.O_RDWR | os.O_CREAT, 0o600)

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from nodeagent.core.push_rules import PushOffer
 from nodeagent.core.queue_files import Facts, Key, Kind, parse_key
 from nodeagent.errors import Refused
 
 Message = Mapping[str, Any]
-
-SESSION_COMMAND: Final = "relay-receive session"
 
 
 @dataclass(frozen=True)

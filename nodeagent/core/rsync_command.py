@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from nodeagent.errors import Refused
 
+SESSION_COMMAND: Final = "relay-receive session"
 SENDER_OPTIONS: Final = (
     "--recursive",
     "--times",
@@ -27,8 +27,7 @@ _STAGING: Final = re.compile(r"(?P<token>[0-9a-f]{32})/(?P<attempt>[1-9][0-9]{0,
 _WORDS: Final = 6
 
 
-@dataclass(frozen=True)
-class StagingPlace:
+class StagingPlace(NamedTuple):
     """The directory of one transfer: the live session's token and the number of the attempt."""
 
     token: str
