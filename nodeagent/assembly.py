@@ -8,7 +8,7 @@ from nodeagent.adapters.guard_client import GuardClient
 from nodeagent.adapters.host import Host
 from nodeagent.adapters.identity import Identity
 from nodeagent.adapters.ledger import Ledger
-from nodeagent.adapters.mirror_port import Mirrors
+from nodeagent.adapters.mirrors import Mirrors
 from nodeagent.adapters.peers import Peers
 from nodeagent.adapters.promises import Promises
 from nodeagent.adapters.vip import watch_addresses

@@ -134,7 +134,7 @@ class Executor:
         self._ports.host.fault_point("adoption-decided")
 
     def _drop_adoption(self, action: act.DropAdoption, _obs: Observation) -> None:
-        self._ports.mirrors.close_receipt(action.queue)
+        self._ports.mirrors.drop_receipt(action.queue)
         self._ports.ledger.note_adoption(None)
         self._ports.promises.end_adoption(action.queue)
 
@@ -194,7 +194,7 @@ class Executor:
     def _finish_adoption(self, action: act.FinishAdoption, _obs: Observation) -> None:
         self._ports.control_plane.finish_receipt(action.queue, action.generation)
         self._ports.host.fault_point("receipt-done")
-        self._ports.mirrors.close_receipt(action.queue)
+        self._ports.mirrors.finish_receipt(action.queue)
         self._ports.host.fault_point("receipt-closed")
         self._ports.control_plane.release(action.queue, action.generation)
         self._ports.ledger.note_adoption(None)

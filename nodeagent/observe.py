@@ -9,7 +9,7 @@ from nodeagent.adapters import queue_dirs
 from nodeagent.adapters.clock import boot_time_s
 from nodeagent.adapters.host import Host
 from nodeagent.adapters.ledger import Ledger
-from nodeagent.adapters.mirror_port import Mirrors
+from nodeagent.adapters.mirrors import Mirrors
 from nodeagent.adapters.promises import Promises
 from nodeagent.adapters.vip import held_vips
 from nodeagent.core.contract import ClusterView, NodeReport, QueueCounts

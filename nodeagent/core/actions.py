@@ -51,6 +51,7 @@ class AcquireLease(Action):
     """Ask the control plane for the lease of the queue that is being adopted."""
 
     queue: str
+    is_job: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class FinishAdoption(Action):
 
     queue: str
     generation: int
+    is_job: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class ReleaseLease(Action):
 
     queue: str
     generation: int
+    is_job: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ class EndSwitchover(Action):
     """The VIP has left: report the switchover's end and let this node stand by again."""
 
     id: int
+    is_job: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -161,3 +165,4 @@ class DropAdoption(Action):
     """Forget an adoption that has not listed anything yet; promises are possible again."""
 
     queue: str
+    is_job: ClassVar[bool] = True

@@ -76,8 +76,11 @@ class MirrorsPort(Protocol):
     def receipt(self, queue: str) -> tuple[int, tuple[str, ...]] | None:
         """Return the unfinished receipt as (generation, ids)."""
 
-    def close_receipt(self, queue: str) -> None:
-        """Forget the unfinished receipt, because it is done or was never committed."""
+    def drop_receipt(self, queue: str) -> None:
+        """Forget a receipt that was never committed; the mirror keeps its files."""
+
+    def finish_receipt(self, queue: str) -> None:
+        """Forget a receipt whose files are all in the live queue."""
 
 
 class PromisesPort(Protocol):
