@@ -2,9 +2,9 @@
 
 The bundle's files are written into a staging directory first. For Postfix that directory is a copy
 of the live configuration directory with the rendered files laid over it, so that `postfix check` and
-`postconf -n` judge exactly what would go live; indexed tables are built there by `postmap`. Only
-then each file replaces its live one by rename, tables before `main.cf`, and the daemons reload. If
-the daemons do not come back with the new files, the previous ones are put back. The last version
+`postconf -n` judge exactly what would go live; indexed tables are built there by `postmap`. Only then
+each file replaces its live one by rename, tables before `main.cf`, and the daemons reload. If they
+do not come back with the new files, the previous ones are put back. The last version
 that went live stays below the state directory; that is also how a swap that was cut off by a crash
 is completed at the next start.
 """
@@ -48,8 +48,9 @@ def _run(*command: str) -> str:
 class ConfigFiles:
     """Live and previous config version of this host, below `root` (`/` but in tests)."""
 
-    def __init__(self, root: Path, state_directory: Path) -> None:
+    def __init__(self, root: Path, state_directory: Path, smtp_port: int = 25) -> None:
         self._root = root
+        self._smtp_port = smtp_port
         self._state = state_directory / "config"
 
     def live_version(self) -> int | None:
@@ -115,18 +116,17 @@ class ConfigFiles:
             _run("keepalived", "-t", "-f", str(staging / KEEPALIVED))
 
     def _swap(self, bundle: ConfigBundle, staging: Path) -> None:
-        previous = self._read("live")
+        previous = self._read("live") or self._capture(bundle)
         write_private(self._state / "swapping.json", bundle.model_dump_json().encode())
         self._install(bundle.files)
         try:
             self._reload(staging)
         except Refused:
-            if previous is not None:
-                self._install(previous.files)
-                self._reload(staging)
+            self._install(previous.files)
+            self._reload(staging)
             (self._state / "swapping.json").unlink(missing_ok=True)
             raise
-        if previous is not None:
+        if (self._state / "live.json").exists():
             (self._state / "live.json").rename(self._state / "previous.json")
         (self._state / "swapping.json").rename(self._state / "live.json")
 
@@ -137,6 +137,17 @@ class ConfigFiles:
             path = self._write(self._root, file)
             if file.path in tables:
                 _run("postmap", f"{tables[file.path]}:{path}")
+
+    def _capture(self, bundle: ConfigBundle) -> ConfigBundle:
+        """Return what is live where a bundle would write, for the way back from the first one."""
+        files = []
+        for file in bundle.files:
+            path = self._root / file.path.lstrip("/")
+            if path.is_file():
+                mode = f"{path.stat().st_mode & 0o7777:04o}"
+                content = path.read_text(errors="surrogateescape")
+                files.append(ConfigFile(path=file.path, content=content, mode=mode))
+        return ConfigBundle(version=0, sha256="", files=tuple(files))
 
     def _reload(self, staging: Path) -> None:
         if (staging / POSTFIX / "main.cf").exists():
@@ -151,7 +162,9 @@ class ConfigFiles:
         until_s = time.monotonic() + ANSWER_WITHIN_S
         while time.monotonic() < until_s:
             try:
-                with socket.create_connection(("127.0.0.1", 25), timeout=2) as connection:
+                with socket.create_connection(
+                    ("127.0.0.1", self._smtp_port), timeout=2
+                ) as connection:
                     if connection.recv(512).startswith(b"220"):
                         return
             except OSError:

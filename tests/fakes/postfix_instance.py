@@ -1,8 +1,8 @@
 """A private, real Postfix instance below a temporary directory, on a loopback port of its own.
 
 It runs in a control group of its own where the kernel has a freezer, so that the agent's freezers
-meet what they meet on a relay. Mail for `deliver.test` goes to a loopback port that the test chooses
-(nobody listens there by default, so it is deferred).
+meet what they meet on a relay. Its mail goes to a loopback port that the test chooses; nobody
+listens there by default, so it is deferred.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class PostfixInstance:
     @property
     def config(self) -> Path:
         """Return the config_directory."""
-        return self.root / "etc"
+        return self.root / "etc/postfix"
 
     def write_config(self) -> None:
         """Write main.cf and master.cf and the directories they need."""
@@ -148,7 +148,7 @@ class PostfixInstance:
             for name, text in (("cgroup.freeze", "0"), ("freezer.state", "THAWED")):
                 if (self.cgroup / name).exists():
                     (self.cgroup / name).write_text(text)
-        command = ["postfix", "-c", str(self.config), "stop"]
+        command = ["postfix", "-c", str(self.config), "abort"]
         subprocess.run(command, check=False, capture_output=True)
         until_s = time.monotonic() + 10
         while self.cgroup is not None and time.monotonic() < until_s:

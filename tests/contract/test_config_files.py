@@ -1,0 +1,155 @@
+"""Putting a config live over a real Postfix: validated, swapped, reloaded, or put back."""
+
+from __future__ import annotations
+
+import os
+import smtplib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nodeagent.adapters.config_files import ConfigFiles
+from nodeagent.core.contract import ConfigBundle, ConfigFile
+from nodeagent.errors import Refused
+from tests.fakes.postfix_instance import PostfixInstance
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="Postfix needs root")
+KEEPALIVED = """\
+global_defs {
+    router_id node_a
+}
+vrrp_script answers {
+    script "/bin/true"
+    interval %s
+}
+"""
+
+
+class Relay:
+    """A Postfix and the config files over it."""
+
+    def __init__(self, postfix: PostfixInstance, state: Path) -> None:
+        self.postfix = postfix
+        self.files = ConfigFiles(postfix.root, state, smtp_port=postfix.port)
+        self.main = (postfix.config / "main.cf").read_text()
+
+    def bundle(self, version: int, extra: str = "", keepalived: str | None = None) -> ConfigBundle:
+        """Return a bundle: the instance's own main.cf, one table, and what a test adds."""
+        table = "lmdb:$config_directory/relay/transport"
+        files = [
+            ConfigFile(
+                path="/etc/postfix/main.cf",
+                content=f"{self.main}transport_maps = {table}\n{extra}",
+            ),
+            ConfigFile(
+                path="/etc/postfix/relay/transport",
+                content=f"example.com smtp:[127.0.0.1]:{self.postfix.next_hop}\n",
+                mode="0640",
+            ),
+        ]
+        if keepalived is not None:
+            files.append(ConfigFile(path="/etc/keepalived/keepalived.conf", content=keepalived))
+        return ConfigBundle(version=version, sha256="0" * 64, files=tuple(files))
+
+    def banner(self) -> str:
+        """Return what the server says of itself."""
+        with smtplib.SMTP("127.0.0.1", self.postfix.port, timeout=10) as client:
+            return client.ehlo()[1].decode()
+
+    def snapshot(self) -> dict[str, bytes]:
+        """Return every file below the config directory."""
+        return {
+            str(path): path.read_bytes()
+            for path in sorted(self.postfix.config.rglob("*"))
+            if path.is_file()
+        }
+
+
+@pytest.fixture
+def relay(tmp_path_factory, tmp_path) -> Iterator[Relay]:
+    """Run a Postfix with the config it came with."""
+    instance = PostfixInstance(tmp_path_factory.mktemp("postfix"))
+    try:
+        instance.start()
+        yield Relay(instance, tmp_path)
+    finally:
+        instance.stop()
+
+
+def test_a_good_version_goes_live_and_the_next_replaces_it(relay):
+    """Tables are compiled, the server reloads, and the record says what is live."""
+    assert relay.files.live_version() is None
+    relay.files.apply(relay.bundle(1, "message_size_limit = 1000000\n"))
+    assert "SIZE 1000000" in relay.banner()
+    assert relay.files.live_version() == 1
+    assert (relay.postfix.config / "relay/transport.lmdb").exists()
+    assert (relay.postfix.config / "relay/transport").stat().st_mode & 0o777 == 0o640
+    relay.files.apply(relay.bundle(2, "message_size_limit = 2000000\n"))
+    assert "SIZE 2000000" in relay.banner()
+    assert relay.files.live_version() == 2
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "message_size_limit = nonsense\n",
+        "no_such_parameter = 1\n",
+        "smtpd_relay_restrictions = $undefined_thing_{\n",
+    ],
+)
+def test_what_postfix_does_not_like_stays_off_the_node(relay, extra):
+    """P6: nothing on disk changes, and the reason names the program that objects."""
+    relay.files.apply(relay.bundle(1))
+    before = relay.snapshot()
+    with pytest.raises(Refused, match="postconf|postfix"):
+        relay.files.apply(relay.bundle(2, extra))
+    assert relay.snapshot() == before
+    assert relay.files.live_version() == 1
+    assert relay.banner()
+
+
+def test_what_keepalived_does_not_like_stays_off_the_node(relay):
+    """A config that passes Postfix but not `keepalived -t` is refused whole."""
+    relay.files.apply(relay.bundle(1, keepalived=KEEPALIVED % 51))
+    with pytest.raises(Refused, match="keepalived -t"):
+        relay.files.apply(relay.bundle(2, "message_size_limit = 5000\n", KEEPALIVED % "x"))
+    assert "SIZE 5000" not in relay.banner()
+    assert (relay.postfix.root / "etc/keepalived/keepalived.conf").read_text() == KEEPALIVED % 51
+
+
+def test_a_server_that_does_not_come_back_gets_its_old_files_again(relay, tmp_path):
+    """Valid to every checker, dead on the wire: the swap is undone, from the first version on."""
+    before = relay.snapshot()
+    silent = f"127.0.0.1:{relay.postfix.port} inet n - n - - discard\n"
+    master = (relay.postfix.config / "master.cf").read_text()
+    bad = relay.bundle(1)
+    lines = [line for line in master.splitlines() if "smtpd" not in line]
+    files = (
+        *bad.files,
+        ConfigFile(path="/etc/postfix/master.cf", content="\n".join([*lines, silent])),
+    )
+    with pytest.raises(Refused, match="did not answer"):
+        relay.files.apply(bad.model_copy(update={"files": files}))
+    restored = relay.snapshot()
+    assert {path: restored[path] for path in before} == before
+    assert relay.files.live_version() is None
+    assert relay.banner()
+
+
+def test_a_swap_cut_off_by_a_crash_is_undone_at_the_next_start(relay, tmp_path):
+    """Half of version 2 on disk, version 1 on record: version 1 it is."""
+    relay.files.apply(relay.bundle(1, "message_size_limit = 1000000\n"))
+    half = relay.bundle(2, "message_size_limit = 2000000\n")
+    (tmp_path / "config/swapping.json").write_text(half.model_dump_json())
+    (relay.postfix.config / "main.cf").write_text(half.files[0].content)
+    relay.files.recover()
+    shown = subprocess.run(
+        ["postconf", "-c", str(relay.postfix.config), "-h", "message_size_limit"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.strip() == "1000000"
+    assert not (tmp_path / "config/swapping.json").exists()
