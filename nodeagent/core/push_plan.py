@@ -8,7 +8,7 @@ when the mirror has it and it is nowhere. Everything else is noise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nodeagent.core.queue_files import MESSAGE_KINDS, Facts, Key, is_message
@@ -38,14 +38,6 @@ class Changes:
         return bool(self.touched) or not self.is_complete
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a push does to the mirror."""
-
-    puts: Mapping[Key, Facts]
-    gone: frozenset[Key]
-
-
 def places_of(keys: Iterable[Key]) -> set[Key]:
     """Return every key to look at: a message that left `mail` may be in `hold`, and back."""
     wanted: set[Key] = set()
@@ -57,24 +49,29 @@ def places_of(keys: Iterable[Key]) -> set[Key]:
     return wanted
 
 
-def plan_changes(changes: Changes, found: Mapping[Key, Facts], known: Mapping[Key, Facts]) -> Plan:
-    """Plan a push of changes only; `found` covers `places_of(changes.touched)`."""
-    puts = {
-        key: facts
-        for key, facts in found.items()
-        if key not in known or key in changes.written or known[key].size != facts.size
-    }
-    looked_at = places_of(changes.touched)
-    return Plan(puts, frozenset(key for key in looked_at if key in known and key not in found))
+def must_send(
+    key: Key,
+    facts: Facts,
+    known: Mapping[Key, Facts],
+    written: Collection[Key],
+    *,
+    trust_events: bool,
+) -> bool:
+    """Tell whether the mirror lacks this file or has it as it was before.
 
-
-def differs(key: Key, facts: Facts, known: Mapping[Key, Facts], *, trust_events: bool) -> bool:
-    """Tell whether a full comparison has to send this key.
-
-    With `trust_events` every write since the mirror's copy was made is known as an event, so times
-    say nothing new (a retry moves them). Without, a copy counts as the same as rsync(1) counts.
+    With `trust_events` every write since the mirror's copy was made is in `written`, so times say
+    nothing new (each retry moves them). Without, a copy counts as the same when size and time
+    agree, as with rsync(1).
     """
     copy = known.get(key)
-    if copy is None or copy.size != facts.size:
+    if copy is None or key in written or copy.size != facts.size:
         return True
     return not trust_events and copy.mtime_ns != facts.mtime_ns
+
+
+def gone_keys(
+    changes: Changes, found: Mapping[Key, Facts], known: Mapping[Key, Facts]
+) -> frozenset[Key]:
+    """Return the keys that the mirror has and the queue has no more, of those touched."""
+    looked_at = places_of(changes.touched)
+    return frozenset(key for key in looked_at if key in known and key not in found)
