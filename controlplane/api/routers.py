@@ -4,9 +4,38 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from controlplane.api import health, session
+from controlplane.api import (
+    audit,
+    cluster,
+    domains,
+    events,
+    health,
+    leases,
+    networks,
+    nodes,
+    policies,
+    queue,
+    routes,
+    session,
+    switchover,
+    tls,
+    vips,
+)
 
 ROUTERS: tuple[APIRouter, ...] = (
     session.router,
+    cluster.router,
+    nodes.router,
+    vips.router,
+    domains.router,
+    policies.router,
+    routes.router,
+    networks.router,
+    tls.router,
+    leases.router,
+    queue.router,
+    switchover.router,
+    events.router,
+    audit.router,
     health.router,
 )

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from controlplane.app import create_app
 from controlplane.settings import Settings
+from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.passwords import PasswordCost
 from controlplane.store.users import FIRST_PASSWORD, LoginRules, ensure_first_admin
@@ -36,7 +38,9 @@ def app(sqlite_database: Database, settings: Settings) -> FastAPI:
     """Give the application over a SQLite database, with its first admin."""
     settings.state_dir.mkdir()
     ensure_first_admin(sqlite_database, CHEAP)
-    return create_app(settings, sqlite_database)
+    application = create_app(settings, sqlite_database)
+    application.state.secret_box = SecretBox(Fernet.generate_key())
+    return application
 
 
 @pytest.fixture
@@ -60,3 +64,30 @@ def client(app: FastAPI) -> Iterator[TestClient]:
         client.cookies.clear()
         client.headers["Authorization"] = f"Bearer {answer.json()['token']}"
         yield client
+
+
+NODE_A = {
+    "address": "198.51.100.11",
+    "vrrp_priority": 150,
+    "cluster_mode": "master",
+    "interface": "eth0",
+}
+NODE_B = {
+    "address": "198.51.100.12",
+    "vrrp_priority": 100,
+    "cluster_mode": "slave",
+    "interface": "eth0",
+}
+
+
+@pytest.fixture
+def pair(client: TestClient) -> TestClient:
+    """Give the client of a cluster of two nodes and one VIP."""
+    for path, body in (
+        ("nodes/node-a", NODE_A),
+        ("nodes/node-b", NODE_B),
+        ("vips/198.51.100.100", {"virtual_router_id": 51}),
+    ):
+        answer = client.put(f"/api/v1/{path}", json=body)
+        assert answer.status_code == 201, answer.text
+    return client

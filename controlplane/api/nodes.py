@@ -1,0 +1,145 @@
+"""Nodes: the relay hosts as they are wanted, and what each says of itself."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response, status
+from pydantic import BaseModel, Field
+from sqlalchemy import select
+from sqlmodel import Session
+
+from controlplane.api.cluster_access import (
+    CREATED,
+    NOT_FOUND,
+    Body,
+    NodeKey,
+    StoreDep,
+    mark_created,
+)
+from controlplane.api.user_auth import ActiveCaller
+from controlplane.core.spec import ClusterMode, NodeSpec
+from controlplane.errors import NotFound
+from controlplane.store import agents
+from controlplane.store.cluster import ClusterStore
+from controlplane.store.cluster_tables import NodeRow
+from controlplane.store.nouns import NODES
+from controlplane.store.ownership_tables import AgentRow
+from controlplane.store.reports import read_reports
+from nodeagent.core.contract import NodeReport
+
+router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"])
+
+
+class NodeBody(Body):
+    """Everything of a node but its name."""
+
+    address: str = Field(
+        description="The node's own address; VRRP and SSH use it.", examples=["198.51.100.11"]
+    )
+    prefix_len: int | None = Field(
+        default=None, description="Of the node's network. Null: 24 for IPv4, 64 for IPv6."
+    )
+    interface: str = Field(default="eth0", examples=["eth0"])
+    vrrp_priority: int = Field(
+        default=100, description="1 to 254; the highest takes the VIP at a common start."
+    )
+    cluster_mode: ClusterMode = ClusterMode.STANDALONE
+    ssh_user: str = "root"
+    ssh_port: int = 22
+    hostname: str | None = Field(
+        default=None, description="Postfix's myhostname. Null: <name>.<domain of the cluster>."
+    )
+    is_maintenance: bool = Field(default=False, description="Keep the node off the VIPs.")
+
+
+class NodeStatus(BaseModel):
+    """What is known of a node besides what was wanted of it."""
+
+    is_enrolled: bool = Field(description="It has a key that is accepted.")
+    is_revoked: bool
+    is_struck_off: bool
+    assigned_version: int | None = Field(description="The config version it shall run.")
+    last_seen_s: float | None = Field(description="Seconds since its last report; null: never.")
+    report: NodeReport | None = Field(description="That report.")
+
+
+class NodeView(BaseModel):
+    """A node as it is wanted and as it reports."""
+
+    node: NodeSpec
+    status: NodeStatus
+
+
+@router.get("")
+def list_nodes(caller: ActiveCaller, store: StoreDep) -> list[NodeView]:
+    """List all nodes with their last reports."""
+    del caller
+    with store.database.read() as session:
+        return node_views(store, session)
+
+
+@router.get("/{name}", responses=NOT_FOUND)
+def read_node(name: NodeKey, caller: ActiveCaller, store: StoreDep) -> NodeView:
+    """Show one node with its last report."""
+    del caller
+    with store.database.read() as session:
+        return node_view(store, session, name)
+
+
+@router.put("/{name}", responses=CREATED)
+def put_node(
+    name: NodeKey, body: NodeBody, caller: ActiveCaller, store: StoreDep, response: Response
+) -> NodeSpec:
+    """Create or replace a node.
+
+    `is_maintenance` and the SSH settings reach the agents with their next heartbeat; everything
+    else with the next apply.
+    """
+    node = NodeSpec(name=name, **body.model_dump())
+    mark_created(response, is_new=store.put_item(NODES, node, caller.actor))
+    return node
+
+
+@router.delete("/{name}", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
+def delete_node(name: NodeKey, caller: ActiveCaller, store: StoreDep) -> None:
+    """Remove a node and revoke its key; its lease and the receipts that name it stay."""
+    with store.database.write() as session:
+        store.delete_in(session, NODES, name, caller.actor)
+        if session.get(AgentRow, name) is not None:
+            agents.revoke(session, name)
+
+
+def node_view(store: ClusterStore, session: Session, name: str) -> NodeView:
+    """Return one node; raises NotFound."""
+    for view in node_views(store, session):
+        if view.node.name == name:
+            return view
+    raise NotFound(f"There is no node {name}.")
+
+
+def node_views(store: ClusterStore, session: Session) -> list[NodeView]:
+    """Return all nodes with what they reported, by name."""
+    reports = read_reports(session)
+    known = {row.name: row for row in agents.list_agents(session)}
+    versions = {
+        row.name: row.assigned_version for row in session.execute(select(NodeRow)).scalars()
+    }
+    return [
+        NodeView(
+            node=node,
+            status=_status(known.get(node.name), versions[node.name], reports.get(node.name)),
+        )
+        for node in store.read_items(session, NODES)
+    ]
+
+
+def _status(
+    agent: AgentRow | None, version: int | None, seen: tuple[float, NodeReport] | None
+) -> NodeStatus:
+    return NodeStatus(
+        is_enrolled=agent is not None and agents.is_active(agent),
+        is_revoked=agent is not None and agent.revoked_at is not None,
+        is_struck_off=agent is not None and agent.struck_off_at is not None,
+        assigned_version=version,
+        last_seen_s=seen[0] if seen is not None else None,
+        report=seen[1] if seen is not None else None,
+    )

@@ -1,0 +1,63 @@
+"""Sender policies: which sender domains may send through the relay, and what others are told."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response, status
+from pydantic import Field
+
+from controlplane.api.cluster_access import (
+    CREATED,
+    NOT_FOUND,
+    Body,
+    StoreDep,
+    TextKey,
+    mark_created,
+)
+from controlplane.api.user_auth import ActiveCaller
+from controlplane.core.spec import SenderAction, SenderPolicy
+from controlplane.store.nouns import POLICIES
+
+router = APIRouter(prefix="/api/v1/sender-policies", tags=["policies"])
+
+
+class PolicyBody(Body):
+    """Everything of a sender policy but its domain."""
+
+    action: SenderAction = Field(description="It binds trusted networks too.")
+    reply_text: str = Field(
+        default="",
+        description='After "550 5.7.1" when blocked; empty: a default text.',
+        examples=["Your domain is not served here"],
+    )
+
+
+@router.get("")
+def list_policies(caller: ActiveCaller, store: StoreDep) -> list[SenderPolicy]:
+    """List all sender policies."""
+    del caller
+    with store.database.read() as session:
+        return store.read_items(session, POLICIES)
+
+
+@router.get("/{domain}", responses=NOT_FOUND)
+def read_policy(domain: TextKey, caller: ActiveCaller, store: StoreDep) -> SenderPolicy:
+    """Show the policy of one sender domain."""
+    del caller
+    with store.database.read() as session:
+        return store.read_item(session, POLICIES, domain)
+
+
+@router.put("/{domain}", responses=CREATED)
+def put_policy(
+    domain: TextKey, body: PolicyBody, caller: ActiveCaller, store: StoreDep, response: Response
+) -> SenderPolicy:
+    """Allow or block a sender domain; `.example.com` stands for all its subdomains."""
+    policy = SenderPolicy(domain=domain, **body.model_dump())
+    mark_created(response, is_new=store.put_item(POLICIES, policy, caller.actor))
+    return policy
+
+
+@router.delete("/{domain}", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
+def delete_policy(domain: TextKey, caller: ActiveCaller, store: StoreDep) -> None:
+    """Remove a policy: the cluster's default holds for this domain again."""
+    store.delete_item(POLICIES, domain, caller.actor)

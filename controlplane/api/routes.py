@@ -1,0 +1,95 @@
+"""Routes: where mail of one sender or sender domain goes, with which TLS and which credentials."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response, status
+from pydantic import Field, SecretStr
+
+from controlplane.api.cluster_access import (
+    CREATED,
+    NOT_FOUND,
+    Body,
+    StoreDep,
+    TextKey,
+    mark_created,
+)
+from controlplane.api.user_auth import ActiveCaller
+from controlplane.core.spec import SenderRoute, TlsMode
+from controlplane.errors import NotFound
+from controlplane.store.cluster import ClusterStore
+from controlplane.store.nouns import ROUTES
+
+router = APIRouter(prefix="/api/v1/routes", tags=["routes"])
+
+
+class RouteBody(Body):
+    """Everything of a route but its sender."""
+
+    next_hop: str = Field(
+        description="Host or IP address; never looked up as an MX.", examples=["smtp.example.net"]
+    )
+    port: int = Field(default=25, examples=[587])
+    tls_mode: TlsMode = TlsMode.ENCRYPT
+    username: str | None = Field(default=None, examples=["relay@example.com"])
+    password: SecretStr | None = Field(
+        default=None, description="Write-only. Left out: the stored one stays. Null: removed."
+    )
+
+
+class RouteView(Body):
+    """A route as it is shown: without its password."""
+
+    sender: str
+    next_hop: str
+    port: int
+    tls_mode: TlsMode
+    username: str | None
+    has_password: bool
+
+
+@router.get("")
+def list_routes(caller: ActiveCaller, store: StoreDep) -> list[RouteView]:
+    """List all routes."""
+    del caller
+    with store.database.read() as session:
+        return [_view(route) for route in store.read_items(session, ROUTES)]
+
+
+@router.get("/{sender}", responses=NOT_FOUND)
+def read_route(sender: TextKey, caller: ActiveCaller, store: StoreDep) -> RouteView:
+    """Show the route of one sender."""
+    del caller
+    with store.database.read() as session:
+        return _view(store.read_item(session, ROUTES, sender))
+
+
+@router.put("/{sender}", responses=CREATED)
+def put_route(
+    sender: TextKey, body: RouteBody, caller: ActiveCaller, store: StoreDep, response: Response
+) -> RouteView:
+    """Create or replace a route; the sender is `user@example.com` or `@example.com`."""
+    values = body.model_dump()
+    if "password" not in body.model_fields_set and body.username is not None:
+        values["password"] = _stored_password(store, sender)
+    route = SenderRoute(sender=sender, **values)
+    mark_created(response, is_new=store.put_item(ROUTES, route, caller.actor))
+    return _view(route)
+
+
+@router.delete("/{sender}", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
+def delete_route(sender: TextKey, caller: ActiveCaller, store: StoreDep) -> None:
+    """Remove a route and its credentials."""
+    store.delete_item(ROUTES, sender, caller.actor)
+
+
+def _stored_password(store: ClusterStore, sender: str) -> SecretStr | None:
+    with store.database.read() as session:
+        try:
+            return store.read_item(session, ROUTES, sender).password
+        except NotFound:
+            return None
+
+
+def _view(route: SenderRoute) -> RouteView:
+    shown = route.model_dump(exclude={"password"})
+    return RouteView(**shown, has_password=route.password is not None)

@@ -1,0 +1,135 @@
+"""The TLS certificate of the GUI and of SMTP: upload, look at, go back to the self-signed one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from fastapi import APIRouter, status
+from pydantic import BaseModel, Field, SecretStr
+from sqlmodel import Session
+
+from controlplane.api.cluster_access import NOT_FOUND, Body, StoreDep
+from controlplane.api.user_auth import ActiveCaller
+from controlplane.core.certificate import is_pair, parse_chain, parse_key
+from controlplane.core.names import BadValue
+from controlplane.core.spec import TlsSpec
+from controlplane.errors import Invalid, NotFound
+from controlplane.store.cluster import ClusterStore
+from controlplane.store.columns import utc_now
+
+T = TypeVar("T")
+
+router = APIRouter(prefix="/api/v1/tls", tags=["tls"])
+
+
+class CertificateBody(Body):
+    """A certificate with its private key, both as PEM."""
+
+    cert_pem: str = Field(
+        max_length=200_000,
+        description="The leaf first, then its chain.",
+        examples=["-----BEGIN CERTIFICATE-----\n...\n-----END CERTIFICATE-----\n"],
+    )
+    key_pem: SecretStr = Field(
+        max_length=50_000, description="Not encrypted. Write-only: no call returns it."
+    )
+
+
+class CertificateView(BaseModel):
+    """What a certificate says; its key is never shown."""
+
+    subject: str
+    issuer: str
+    names: list[str] = Field(description="Host names and addresses that it is valid for.")
+    not_before: datetime
+    not_after: datetime
+    sha256: str = Field(description="Fingerprint of the leaf.")
+    chain_len: int
+
+
+@router.get("/certificate", responses=NOT_FOUND)
+def read_certificate(caller: ActiveCaller, store: StoreDep) -> CertificateView:
+    """Show the uploaded certificate; 404 while the self-signed one is in use."""
+    del caller
+    with store.database.read() as session:
+        return _stored_view(store, session)
+
+
+@router.put("/certificate")
+def put_certificate(
+    body: CertificateBody, caller: ActiveCaller, store: StoreDep
+) -> CertificateView:
+    """Replace the certificate.
+
+    The GUI shows it from the next connection on, on every instance within seconds; Postfix after
+    the next apply.
+    """
+    tls = TlsSpec(cert_pem=body.cert_pem, key_pem=body.key_pem)
+    view = certificate_view(_checked_chain(tls))
+    store.replace_tls(tls, caller.actor, view.model_dump(mode="json"))
+    return view
+
+
+@router.delete("/certificate", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
+def delete_certificate(caller: ActiveCaller, store: StoreDep) -> None:
+    """Go back to the self-signed certificate; Postfix offers no STARTTLS after the next apply."""
+    with store.database.read() as session:
+        _stored_view(store, session)
+    store.replace_tls(None, caller.actor, {})
+
+
+def certificate_view(chain: list[x509.Certificate]) -> CertificateView:
+    """Return what the first certificate of a chain says."""
+    leaf = chain[0]
+    return CertificateView(
+        subject=leaf.subject.rfc4514_string(),
+        issuer=leaf.issuer.rfc4514_string(),
+        names=_names(leaf),
+        not_before=leaf.not_valid_before_utc,
+        not_after=leaf.not_valid_after_utc,
+        sha256=leaf.fingerprint(hashes.SHA256()).hex(),
+        chain_len=len(chain),
+    )
+
+
+def _names(leaf: x509.Certificate) -> list[str]:
+    try:
+        extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    hosts = extension.value.get_values_for_type(x509.DNSName)
+    addresses = extension.value.get_values_for_type(x509.IPAddress)
+    return [*hosts, *(str(address) for address in addresses)]
+
+
+def _checked_chain(tls: TlsSpec) -> list[x509.Certificate]:
+    chain = _parsed("cert_pem", lambda: parse_chain(tls.cert_pem))
+    key = _parsed("key_pem", lambda: parse_key(tls.key_pem.get_secret_value()))
+    if not is_pair(chain, key):
+        raise _refused("key_pem", "The private key does not belong to the certificate.")
+    if chain[0].not_valid_after_utc <= utc_now():
+        ended = chain[0].not_valid_after_utc.astimezone(UTC).date().isoformat()
+        raise _refused("cert_pem", f"The certificate expired on {ended}.")
+    return chain
+
+
+def _parsed(field: str, parse: Callable[[], T]) -> T:
+    try:
+        return parse()
+    except BadValue as error:
+        raise _refused(field, str(error)) from error
+
+
+def _refused(field: str, sentence: str) -> Invalid:
+    return Invalid(f"{sentence} Nothing was changed.", {field: sentence})
+
+
+def _stored_view(store: ClusterStore, session: Session) -> CertificateView:
+    tls = store.read_tls(session)
+    if tls is None:
+        raise NotFound("No certificate was uploaded; the self-signed one is in use.")
+    return certificate_view(parse_chain(tls.cert_pem))

@@ -1,0 +1,210 @@
+"""Reads and changes what administrators want: one validated, audited transaction a change.
+
+Theory of operation. Every change reads the spec, puts the change into it, and asks the validation
+what the *result* would be like; only then are rows written, the revision raised and the audit row
+added, all in the one writing transaction. A change is refused for the problems that it brings, not
+for those that were there before, so that a cluster can be built up and repaired in any order; a
+config version is made of a spec without any problem.
+
+Recipient domains do not depend on each other or on anything else, and there may be 100,000: they
+are left out of the spec that a single change is checked with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import select
+from sqlmodel import Session
+
+from controlplane.core.spec import ClusterSpec, TlsSpec
+from controlplane.errors import Invalid, NotFound
+from controlplane.store import audit
+from controlplane.store.audit import Actor
+from controlplane.store.cluster_settings import ClusterSettings
+from controlplane.store.cluster_tables import CLUSTER_ID, CertificateRow, ClusterRow
+from controlplane.store.crypto import SecretBox
+from controlplane.store.engine import Database
+from controlplane.store.nouns import ALL_NOUNS, DOMAINS, ItemT, Noun
+from controlplane.store.spec_problems import new_problems
+
+
+class ClusterStore:
+    """The cluster as stored in one database, its secrets sealed with one key."""
+
+    def __init__(self, database: Database, box: SecretBox) -> None:
+        self.database = database
+        self.box = box
+
+    def read_items(self, session: Session, noun: Noun[ItemT]) -> list[ItemT]:
+        """Return one list, in the order of its keys."""
+        table = _columns_of(noun)
+        rows = session.execute(select(table).order_by(table.c[noun.key])).mappings()
+        return [noun.from_row(dict(row), self.box) for row in rows]
+
+    def read_item(self, session: Session, noun: Noun[ItemT], key: str) -> ItemT:
+        """Return one item; raises NotFound."""
+        item = self._find(session, noun, noun.normalise_key(key))
+        if item is None:
+            raise NotFound(f"There is no {noun.name} {key}.")
+        return item
+
+    def read_spec(self, session: Session, *, with_domains: bool = True) -> ClusterSpec:
+        """Return the whole spec, secrets opened."""
+        lists = {
+            noun.field: tuple(self.read_items(session, noun))
+            for noun in ALL_NOUNS
+            if with_domains or noun is not DOMAINS
+        }
+        shared = read_settings(session).model_dump(exclude={"replication_mode"})
+        return ClusterSpec(**shared, **lists, tls=self.read_tls(session))
+
+    def read_tls(self, session: Session) -> TlsSpec | None:
+        """Return the uploaded certificate with its key, None when there is none."""
+        row = session.get(CertificateRow, CLUSTER_ID)
+        if row is None:
+            return None
+        return TlsSpec(cert_pem=row.certificate_pem, key_pem=self.box.open(row.key_sealed))
+
+    def put_item(self, noun: Noun[ItemT], item: ItemT, actor: Actor) -> bool:
+        """Create or replace one item; True when it is new. Raises Invalid."""
+        key = noun.key_of(item)
+        with self.database.write() as session:
+            before = self._find(session, noun, key)
+            self._check(session, lambda spec: _with_item(spec, noun, item, key), noun, key)
+            self._store(session, noun, key, noun.to_values(item, self.box))
+            verb = "create" if before is None else "update"
+            shown = noun.show(before) if before is not None else None
+            self.finish(
+                session, actor, f"{noun.name}.{verb}", key, before=shown, after=noun.show(item)
+            )
+        return before is None
+
+    def delete_item(self, noun: Noun[ItemT], key: str, actor: Actor) -> None:
+        """Remove one item; raises NotFound, and Invalid when others depend on it."""
+        key = noun.normalise_key(key)
+        with self.database.write() as session:
+            self.delete_in(session, noun, key, actor)
+
+    def delete_in(self, session: Session, noun: Noun[ItemT], key: str, actor: Actor) -> None:
+        """Remove one item within the caller's writing transaction."""
+        before = self.read_item(session, noun, key)
+        self._check(session, lambda spec: _without_item(spec, noun, key), noun, key)
+        session.delete(session.get_one(noun.table, key))
+        self.finish(session, actor, f"{noun.name}.delete", key, before=noun.show(before))
+
+    def change_settings(
+        self, change: Callable[[ClusterSettings], ClusterSettings], actor: Actor
+    ) -> ClusterSettings:
+        """Replace the shared settings by what `change` makes of them."""
+        with self.database.write() as session:
+            before = read_settings(session)
+            after = change(before)
+            shared = after.model_dump(exclude={"replication_mode"})
+            self._check(session, lambda spec: ClusterSpec(**{**dict(spec), **shared}))
+            row = cluster_row(session)
+            row.settings = after.model_dump(mode="json")
+            session.add(row)
+            old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
+            self.finish(session, actor, "cluster.update", after.name, before=old, after=new)
+        return after
+
+    def replace_tls(self, tls: TlsSpec | None, actor: Actor, shown: Mapping[str, Any]) -> None:
+        """Store another certificate and key, or none; `shown` is what the audit log may say."""
+        with self.database.write() as session:
+            self._check(session, lambda spec: spec.model_copy(update={"tls": tls}))
+            old = session.get(CertificateRow, CLUSTER_ID)
+            if tls is not None:
+                row = old or CertificateRow(certificate_pem="", key_sealed="")
+                row.certificate_pem = tls.cert_pem
+                row.key_sealed = self.box.seal(tls.key_pem.get_secret_value())
+                session.add(row)
+            elif old is not None:
+                session.delete(old)
+            verb = "update" if tls is not None else "delete"
+            self.finish(session, actor, f"certificate.{verb}", after=shown)
+
+    def finish(
+        self,
+        session: Session,
+        actor: Actor,
+        action: str,
+        target: str = "",
+        *,
+        before: Mapping[str, Any] | None = None,
+        after: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Raise the revision and write the audit row of one change."""
+        row = cluster_row(session)
+        row.revision += 1
+        session.add(row)
+        audit.record(session, actor, action, target, before=before, after=after)
+
+    def _find(self, session: Session, noun: Noun[ItemT], key: str) -> ItemT | None:
+        table = _columns_of(noun)
+        row = session.execute(select(table).where(table.c[noun.key] == key)).mappings().first()
+        return None if row is None else noun.from_row(dict(row), self.box)
+
+    def _store(
+        self, session: Session, noun: Noun[ItemT], key: str, values: Mapping[str, Any]
+    ) -> None:
+        row = session.get(noun.table, key)
+        if row is None:
+            row = noun.table(**{**values, noun.key: key})
+        else:
+            row.sqlmodel_update({**values, noun.key: key})
+        session.add(row)
+
+    def _check(
+        self,
+        session: Session,
+        change: Callable[[ClusterSpec], ClusterSpec],
+        noun: Noun[Any] | None = None,
+        key: str = "",
+    ) -> None:
+        """Refuse a change for every problem that the spec does not have without it."""
+        present = self.read_spec(session, with_domains=False)
+        found = new_problems(present, change(present), noun, key)
+        if found:
+            raise Invalid(" ".join(dict.fromkeys(found.values())), found)
+
+
+def cluster_row(session: Session) -> ClusterRow:
+    """Return the single row of the cluster; a new database gets it now."""
+    row = session.get(ClusterRow, CLUSTER_ID)
+    if row is None:
+        row = ClusterRow(settings=ClusterSettings().model_dump(mode="json"))
+        session.add(row)
+    return row
+
+
+def read_settings(session: Session) -> ClusterSettings:
+    """Return the settings that all nodes share; defaults before the first change."""
+    row = session.get(ClusterRow, CLUSTER_ID)
+    return ClusterSettings() if row is None else ClusterSettings.model_validate(row.settings)
+
+
+def read_revision(session: Session) -> int:
+    """Return how many changes there have been."""
+    row = session.get(ClusterRow, CLUSTER_ID)
+    return 0 if row is None else row.revision
+
+
+def _columns_of(noun: Noun[Any]) -> Any:
+    return noun.table.metadata.tables[str(noun.table.__tablename__)]
+
+
+def _without_item(spec: ClusterSpec, noun: Noun[Any], key: str) -> ClusterSpec:
+    kept = tuple(item for item in getattr(spec, noun.field) if noun.key_of(item) != key)
+    return spec.model_copy(update={noun.field: kept})
+
+
+def _with_item(spec: ClusterSpec, noun: Noun[Any], item: Any, key: str) -> ClusterSpec:
+    items = list(getattr(spec, noun.field))
+    places = [index for index, old in enumerate(items) if noun.key_of(old) == key]
+    if places:
+        items[places[0]] = item
+    else:
+        items.append(item)
+    return spec.model_copy(update={noun.field: tuple(items)})

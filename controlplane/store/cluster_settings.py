@@ -1,0 +1,53 @@
+"""The settings that all nodes of a cluster share, as administrators read and write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from controlplane.core.spec import InetProtocols, QueueSpec, SenderAction, Spec, VrrpSpec
+from nodeagent.core.contract import Timings
+
+
+class ReplicationMode(StrEnum):
+    """How the queue reaches the standby; INTERVAL pushes every `push_interval_s` seconds."""
+
+    INTERVAL = "interval"
+
+
+class ClusterSettings(Spec):
+    """Everything of a `ClusterSpec` that is no list, and how the queue is replicated."""
+
+    name: str = Field(default="relay", description="What this cluster is called.")
+    domain: str = Field(default="relay.internal", description="Postfix's mydomain.")
+    replication_mode: ReplicationMode = Field(
+        default=ReplicationMode.INTERVAL, description="How the queue reaches the standby."
+    )
+    sender_default: SenderAction = Field(
+        default=SenderAction.ALLOWED, description="For sender domains without a policy."
+    )
+    sender_default_reply_text: str = Field(
+        default="", description='After "550 5.7.1" when the default is blocked.'
+    )
+    postmaster: str | None = Field(
+        default=None, description="Who gets the nodes' own mail to postmaster, root and abuse."
+    )
+    message_size_limit_bytes: int = Field(default=52_428_800, description="Largest message.")
+    inet_protocols: InetProtocols = Field(
+        default=InetProtocols.AUTO, description="Which IP versions Postfix uses."
+    )
+    queue: QueueSpec = Field(default_factory=QueueSpec, description="Retries and lifetimes.")
+    vrrp: VrrpSpec = Field(default_factory=VrrpSpec, description="How fast the VIP moves.")
+    timings: Timings = Field(default_factory=Timings, description="Leases and pushes.")
+
+
+def merge_settings(settings: ClusterSettings, changes: Mapping[str, Any]) -> ClusterSettings:
+    """Return `settings` with `changes` put in; sections are merged, not replaced (RFC 7396)."""
+    merged = settings.model_dump(mode="json")
+    for name, value in changes.items():
+        is_section = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = {**merged[name], **value} if is_section else value
+    return ClusterSettings.model_validate(merged)
