@@ -16,12 +16,13 @@ import structlog
 
 from nodeagent.adapters.api_client import ControlPlaneClient
 from nodeagent.adapters.clock import boot_time_s
+from nodeagent.adapters.identity import ssh_host_keys
+from nodeagent.adapters.status_file import write_status
 from nodeagent.core import actions as act
 from nodeagent.core.contract import ClusterView, HeartbeatAnswer, HeartbeatRequest
 from nodeagent.core.decision import Plan, decide
 from nodeagent.core.observation import Observation
 from nodeagent.errors import AgentError, BrokenState, Refused, Unreachable
-from nodeagent.adapters.status_file import write_status
 from nodeagent.execute import Executor
 from nodeagent.observe import Memory, Sources, observe, report_of
 
@@ -78,6 +79,9 @@ class Agent:
     def tick(self) -> None:
         """Do one whole turn."""
         self._collect_job()
+        if self._job is None and self._memory.view is not None:
+            self._sources.peers.follow(self._memory.view)
+            self._sources.promises.note_length(self._memory.view.timings.promise_s)
         observation = self.observe()
         plan = decide(observation)
         self._log(plan, observation)
@@ -88,13 +92,7 @@ class Agent:
 
     def observe(self) -> Observation:
         """Return what there is to see now."""
-        peers = self._memory.view.peers if self._memory.view is not None else ()
-        return observe(
-            self._sources,
-            self._memory,
-            push_age_s=self._sources.host.push_age_s(tuple(peer.name for peer in peers)),
-            is_job_running=self._job is not None,
-        )
+        return observe(self._sources, self._memory, is_job_running=self._job is not None)
 
     def _log(self, plan: Plan, observation: Observation) -> None:
         if plan.rule != self._last_rule and plan.rule not in {"idle", "push", "job-running"}:
@@ -157,8 +155,8 @@ class Agent:
             events=events,
             renew=plan.renew,
             generation=generation,
-            ssh_public_key=self._sources.host.ssh_public_key,
-            ssh_host_keys=self._sources.host.ssh_host_keys,
+            ssh_public_key=self._sources.identity.ssh_public_key(),
+            ssh_host_keys=ssh_host_keys(),
         )
         sent_s = boot_time_s()
         try:

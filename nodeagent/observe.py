@@ -8,8 +8,10 @@ from pathlib import Path
 from nodeagent.adapters import queue_dirs
 from nodeagent.adapters.clock import boot_time_s
 from nodeagent.adapters.host import Host
+from nodeagent.adapters.identity import Identity
 from nodeagent.adapters.ledger import Ledger
 from nodeagent.adapters.mirrors import Mirrors
+from nodeagent.adapters.peers import Peers
 from nodeagent.adapters.promises import Promises
 from nodeagent.adapters.vip import held_vips
 from nodeagent.core.contract import ClusterView, NodeReport, QueueCounts
@@ -39,6 +41,8 @@ class Sources:
     ledger: Ledger
     mirrors: Mirrors
     promises: Promises
+    peers: Peers
+    identity: Identity
 
 
 def _guard_view(sources: Sources, memory: Memory) -> GuardView | None:
@@ -56,11 +60,10 @@ def _mirrors(sources: Sources) -> tuple[MirrorView, ...]:
     )
 
 
-def observe(
-    sources: Sources, memory: Memory, *, push_age_s: float | None, is_job_running: bool
-) -> Observation:
+def observe(sources: Sources, memory: Memory, *, is_job_running: bool) -> Observation:
     """Return one complete observation; what cannot be read is None in it."""
     view = memory.view
+    peers = tuple(peer.name for peer in view.peers) if view is not None else ()
     age_s = None if memory.view_at_s is None else boot_time_s() - memory.view_at_s
     host = sources.host
     return Observation(
@@ -74,7 +77,7 @@ def observe(
         adoption=sources.ledger.adoption(),
         switchover=sources.ledger.switchover(),
         start_grace_s=sources.promises.start_grace_s(),
-        push_age_s=push_age_s,
+        push_age_s=sources.peers.push_age_s(peers),
         is_job_running=is_job_running,
         is_fault_set=host.keepalived.is_fault_set(),
         is_keepalived_running=host.keepalived.is_running(),
@@ -121,7 +124,7 @@ def report_of(obs: Observation, sources: Sources, memory: Memory, rule: str) -> 
         is_proven=obs.is_proven,
         generation=obs.guard.generation if obs.guard is not None else 0,
         queue=count_queue(host.settings.queue_directory, host.settings.relay_directory),
-        pushes=host.push_reports(),
+        pushes=sources.peers.reports(),
         mirrors=sources.mirrors.reports(),
         config_version=obs.config.live_version,
         config_failed_version=memory.failed_version,

@@ -45,6 +45,10 @@ class Identity:
         """Tell whether this node has been enrolled."""
         return (self._directory / "node").exists() and self.ca_file.exists()
 
+    def ca_pem(self) -> str:
+        """Return the control plane's CA; raises `BrokenState` before enrolment."""
+        return self._read("ca.pem")
+
     def node(self) -> str:
         """Return the node's name; raises `BrokenState` before enrolment."""
         return self._read("node").strip()
