@@ -8,6 +8,7 @@ and the next request opens another.
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -44,7 +45,7 @@ class PeerAddress:
 
 @dataclass(frozen=True)
 class SshFiles:
-    """What ssh(1) works with; the control socket's path must stay below 100 characters."""
+    """What ssh(1) works with; sockets are in `run_directory`, so its path is short."""
 
     identity: Path
     known_hosts: Path
@@ -53,15 +54,13 @@ class SshFiles:
 
 
 class PeerLink:
-    """The connection to one peer; not for two threads at once.
+    """The connection to one peer; not for two threads at once."""
 
-    `purpose` tells links to the same peer apart: a promise must not wait for a push to end.
-    """
-
-    def __init__(self, peer: PeerAddress, files: SshFiles, purpose: str = "push") -> None:
+    def __init__(self, peer: PeerAddress, files: SshFiles) -> None:
         self.peer = peer
         self._files = files
-        self._socket = files.run_directory / f"ssh-{purpose}-{peer.name}"
+        name = hashlib.blake2s(peer.name.encode(), digest_size=6).hexdigest()
+        self._socket = files.run_directory / f"ssh-{name}"
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: LineChannel | None = None
         self._complaints: IO[bytes] | None = None
@@ -163,14 +162,6 @@ class PeerLink:
         self._complaints.seek(0)
         lines = self._complaints.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
-
-    def ask_promise(self, queue: str, length_s: float, limit_s: float = 5.0) -> float:
-        """Ask the peer not to adopt `queue`; return for how many seconds, from before the call.
-
-        Raises `PeerRefused` when it does not promise, `Unreachable` when it does not answer.
-        """
-        request = {"op": "promise", "queue": queue, "length_s": length_s}
-        return float(self.ask(request, limit_s)["for_s"])
 
     def send_files(self, source: Path, place: StagingPlace) -> None:
         """Copy everything below `source` to the session's staging place."""

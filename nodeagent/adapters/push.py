@@ -66,6 +66,7 @@ class _Copy:
     generation: int
     sequence: int
     known: dict[Key, Facts] = field(default_factory=dict)
+    rejected: frozenset[Key] = frozenset()  # it may have an older file for these
     is_ours: bool = False  # all it has was sent by this process, after a full comparison
     is_sure: bool = False  # and `known` is exactly what it has
     compared_at_s: float = 0.0
@@ -99,27 +100,35 @@ class Pusher:
         self._watch.close_log(self._log)
         self._link.close()
 
-    def push(self, freezer: Freezer, *, generation: int, holds_vips: frozenset[str]) -> PushResult:
+    def push(
+        self,
+        freezer: Freezer,
+        *,
+        generation: int,
+        holds_vips: frozenset[str],
+        is_last: bool = False,
+    ) -> PushResult:
         """Bring the peer's mirror up to this moment; raises `Refused` or `Unreachable`.
 
-        `freezer` is called for each snapshot: events lost in the middle cost a second one.
+        `freezer` is called for each snapshot: events lost in the middle cost a second one. With
+        `is_last` it is called even when nothing has changed, for what happens when it ends.
         """
         question = PushOffer(self._sender.queue, generation, self._sender.agent, holds_vips)
         try:
-            return self._push_once(question, freezer)
+            return self._push_once(question, freezer, is_last=is_last)
         except EventsLost:
-            return self._push_once(question, freezer)
+            return self._push_once(question, freezer, is_last=is_last)
 
-    def _push_once(self, question: PushOffer, freezer: Freezer) -> PushResult:
+    def _push_once(self, question: PushOffer, freezer: Freezer, *, is_last: bool) -> PushResult:
         taken_at_s = time.monotonic()
-        has_changes = self._has_changes()
+        must_look = self._has_changes() or is_last
         try:
             session, copy = self._begin(question)
             offer = self._offer(copy, question)
         except AgentError:
             self._session = None
             raise
-        if not has_changes and not offer.is_full:
+        if not must_look and not offer.is_full:
             messages = self._commit(copy, Commit(offer, 0, {}, frozenset(), None))["messages"]
             return PushResult(
                 generation=offer.generation,
@@ -170,6 +179,8 @@ class Pusher:
             answer = self._link.ask({"op": "manifest"})
             copy.generation, copy.sequence = question.generation, answer["sequence"]
             copy.known = ungroup_manifest(answer, "files")
+            for key in copy.rejected:
+                copy.known.pop(key, None)
         return replace(question, sequence=copy.sequence + 1, base=copy.sequence, is_full=is_full)
 
     def _send(
@@ -189,7 +200,7 @@ class Pusher:
         answer = self._commit(copy, Commit(offer, attempt, sizes, snapshot.gone, listed))
         rejected = ungroup_keys(answer, "rejected")
         missing = ungroup_keys(answer, "missing")
-        self._note_content(copy, snapshot, rejected | missing)
+        self._note_content(copy, snapshot, rejected, missing)
         self._watch.give_back(self._log, Changes(touched=set(missing)))
         expected = sum(1 for key in copy.known if is_message(key.kind))
         copy.is_sure = copy.is_sure and (answer["messages"] == expected or bool(rejected))
@@ -215,7 +226,9 @@ class Pusher:
         copy.sequence = commit.offer.sequence
         return answer
 
-    def _note_content(self, copy: _Copy, snapshot: Snapshot, absent: frozenset[Key]) -> None:
+    def _note_content(
+        self, copy: _Copy, snapshot: Snapshot, rejected: frozenset[Key], missing: frozenset[Key]
+    ) -> None:
         if snapshot.listed is not None:
             copy.known = dict(snapshot.listed)
             copy.is_ours = copy.is_sure = True
@@ -224,5 +237,6 @@ class Pusher:
             copy.known.update(snapshot.puts)
             for key in snapshot.gone:
                 copy.known.pop(key, None)
-        for key in absent:
+        for key in rejected | missing:
             copy.known.pop(key, None)
+        copy.rejected = (copy.rejected - frozenset(snapshot.puts)) | rejected
