@@ -50,7 +50,7 @@ def boot(host: Host) -> int:
         raise LabError(f"{host.name} is on already.")
     for directory in ("upper", "work", "root"):
         (host.disk / directory).mkdir(mode=0o755, parents=True, exist_ok=True)
-    host.spool.mkdir(exist_ok=True)
+    (host.spool / "postfix").mkdir(mode=0o755, parents=True, exist_ok=True)
     host.logs.mkdir(exist_ok=True)
     group = HostGroup(host.name)
     group.kill()
