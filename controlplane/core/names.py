@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
@@ -19,6 +20,7 @@ Network = IPv4Network | IPv6Network
 MAX_NAME_LEN: Final = 253
 MAX_LOCAL_PART_LEN: Final = 64
 SHORTEST_TRUSTED_PREFIX_LEN: Final = {4: 8, 6: 16}
+CACHED_PARSES: Final = 4096  # many domains share few next hops
 UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ASCII_DOMAIN: Final = re.compile(
     r"(?:(?!xn--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+"
@@ -88,6 +90,7 @@ def parse_sender(text: str) -> str:
     return f"{local.lower()}@{parse_domain(domain)}"
 
 
+@lru_cache(maxsize=CACHED_PARSES)
 def parse_address(text: str) -> Address:
     """Return an IPv4 or IPv6 address without zone (RFC 4291)."""
     if not text.isascii():
@@ -132,6 +135,7 @@ def parse_network(text: str) -> Network:
     return network
 
 
+@lru_cache(maxsize=CACHED_PARSES)
 def parse_next_hop(text: str) -> NextHop:
     """Return a host name or address, brackets optional; nothing is ever looked up as an MX."""
     inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text

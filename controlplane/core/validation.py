@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from ipaddress import IPv6Network
 from typing import Final
 
@@ -72,23 +72,27 @@ def validate(spec: ClusterSpec) -> tuple[Problem, ...]:
 
 def _check_lines(spec: ClusterSpec, findings: Findings) -> None:
     """Refuse line breaks and control characters in every text of the spec but the PEM blocks."""
-    shallow = spec.model_copy(update={"tls": None})
-    for field, text in _texts("", shallow):
-        if UNPRINTABLE.search(text):
-            findings.unprintable(field)
+    for path in _unprintable(spec.model_copy(update={"tls": None})):
+        findings.unprintable(path)
 
 
-def _texts(path: str, value: object) -> Iterator[tuple[str, str]]:
+def _unprintable(value: object) -> list[str]:
+    """Return the paths below `value` of all texts that could break out of their line.
+
+    Paths are put together on the way back, so that a clean spec of 100,000 domains costs none.
+    """
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
     if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, SecretStr):
-        yield path, value.get_secret_value()
-    elif isinstance(value, BaseModel):
-        for name, member in value:
-            yield from _texts(f"{path}.{name}" if path else name, member)
+        return [""] if UNPRINTABLE.search(value) else []
+    members: Iterable[tuple[str | int, object]] = ()
+    if isinstance(value, BaseModel):
+        members = value.__dict__.items()
     elif isinstance(value, tuple):
-        for index, member in enumerate(value):
-            yield from _texts(f"{path}.{index}", member)
+        members = enumerate(value)
+    return [
+        f"{name}.{path}".rstrip(".") for name, member in members for path in _unprintable(member)
+    ]
 
 
 def _check_names(spec: ClusterSpec, findings: Findings) -> None:
