@@ -55,7 +55,7 @@ def promise(
     if state.promise_s <= 0 or state.boot_id != boot_id:
         return state, Promise(refusal="The agent of this node has not started since its boot.")
     for_s = min(asked_s, state.promise_s)
-    if for_s <= 0:
+    if not for_s > 0:  # zero, below, or no number at all
         return state, Promise(refusal="A promise has a length above zero.")
     until_s = max(now_s + for_s, state.until_s.get(queue, 0.0))
     given = replace(state, until_s={**state.until_s, queue: until_s})
