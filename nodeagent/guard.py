@@ -30,7 +30,7 @@ from nodeagent.adapters import queue_dirs
 from nodeagent.adapters.clock import boot_time_s
 from nodeagent.adapters.event_spool import EventSpool
 from nodeagent.adapters.fault_point import fault_point
-from nodeagent.adapters.freezers import Freezer, find_freezer
+from nodeagent.adapters.freezers import LAST_RESORT, Freezer, find_freezer
 from nodeagent.adapters.postfix import Postfix
 from nodeagent.adapters.queue_dirs import QueueDirs
 from nodeagent.core.guard_state import GuardState, ProofKind, ProofOffer, after_aside, judge_proof
@@ -93,6 +93,19 @@ class Guard:
         master = self._postfix.master_pid()
         self._freezer = find_freezer(master, os.getpid()) if master is not None else None
 
+    def _stand_still(self) -> None:
+        """Freeze Postfix for a fence; where its freezer fails, stop it: a fence must succeed."""
+        self._find_freezer()
+        if self._freezer is None:
+            return
+        try:
+            self._freezer.freeze()
+        except ToolFailed as error:
+            self._report("freezer-failed", f"{error} Postfix is stopped and started instead.")
+            self._freezer.thaw()
+            self._freezer = LAST_RESORT
+            self._freezer.freeze()
+
     def _thaw(self) -> None:
         if self._freezer is not None:
             self._freezer.thaw()
@@ -125,10 +138,8 @@ class Guard:
         self._save(after_aside(self._state, boot_time_s()))
         if self._freeze is not None and not is_frozen:
             self._freeze.is_valid = False
-        self._find_freezer()
         try:
-            if self._freezer is not None:
-                self._freezer.freeze()
+            self._stand_still()
             self._postfix.signal_deliverers(signal.SIGKILL)
             count = queue_dirs.set_aside(self._dirs)
         finally:
@@ -158,6 +169,8 @@ class Guard:
             return {"ok": True, **operations[name](connection, request)}
         except AgentError as error:
             return {"ok": False, "reason": str(error)}
+        except (KeyError, TypeError, ValueError) as error:
+            return {"ok": False, "reason": f"The request is malformed ({error!r})."}
 
     def _op_status(self, _connection: socket.socket, _request: dict[str, Any]) -> dict[str, Any]:
         now_s = boot_time_s()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from nodeagent.adapters import queue_dirs
 from nodeagent.adapters.clock import boot_time_s
 from nodeagent.adapters.host import Host
 from nodeagent.adapters.identity import Identity
@@ -14,7 +12,7 @@ from nodeagent.adapters.mirrors import Mirrors
 from nodeagent.adapters.peers import Peers
 from nodeagent.adapters.promises import Promises
 from nodeagent.adapters.vip import held_vips
-from nodeagent.core.contract import ClusterView, NodeReport, QueueCounts
+from nodeagent.core.contract import ClusterView, NodeReport
 from nodeagent.core.observation import ConfigState, GuardView, MirrorView, Observation
 from nodeagent.core.ports import GuardPort
 from nodeagent.errors import AgentError
@@ -87,33 +85,6 @@ def observe(sources: Sources, memory: Memory, *, is_job_running: bool) -> Observ
     )
 
 
-def _count(directory: Path) -> int | None:
-    try:
-        return sum(1 for _ in queue_dirs.files_below(directory))
-    except OSError:
-        return None
-
-
-def count_queue(live: Path, relay: Path) -> QueueCounts:
-    """Count this node's messages by place."""
-    pending = sum(
-        _count(aside / queue) or 0
-        for aside in (relay / "pending").glob("*")
-        for queue in queue_dirs.MAIL_QUEUES
-    )
-    retired = sum(
-        _count(receipt / queue) or 0
-        for receipt in (relay / "retired").glob("*")
-        for queue in queue_dirs.MAIL_QUEUES
-    )
-    return QueueCounts(
-        **{queue: _count(live / queue) for queue in queue_dirs.MAIL_QUEUES},
-        pending=pending,
-        retired=retired,
-        quarantined=sum(1 for _ in relay.glob("mirror/*/quarantine/*")),
-    )
-
-
 def report_of(obs: Observation, sources: Sources, memory: Memory, rule: str) -> NodeReport:
     """Return what the heartbeat says of this node."""
     host = sources.host
@@ -123,7 +94,7 @@ def report_of(obs: Observation, sources: Sources, memory: Memory, rule: str) -> 
         holds_vips=obs.holds_vips,
         is_proven=obs.is_proven,
         generation=obs.guard.generation if obs.guard is not None else 0,
-        queue=count_queue(host.settings.queue_directory, host.settings.relay_directory),
+        queue=host.queue_counts(),
         pushes=sources.peers.reports(),
         mirrors=sources.mirrors.reports(),
         config_version=obs.config.live_version,

@@ -1,12 +1,12 @@
 """Putting a config version live: staged, validated by the real binaries, swapped in, or not at all.
 
 The bundle's files are written into a staging directory first. For Postfix that directory is a copy
-of the live configuration directory with the rendered files laid over it, so that `postfix check` and
-`postconf -n` judge exactly what would go live; indexed tables are built there by `postmap`. Only then
-each file replaces its live one by rename, tables before `main.cf`, and the daemons reload. If they
-do not come back with the new files, the previous ones are put back. The last version
-that went live stays below the state directory; that is also how a swap that was cut off by a crash
-is completed at the next start.
+of the live configuration directory with the rendered files laid over it, so that `postfix check`
+and `postconf -n` judge exactly what would go live; indexed tables are built there by `postmap`.
+Only then each file replaces its live one by rename, tables before `main.cf`, and the daemons
+reload. If they do not come back with the new files, the previous ones are put back. The last
+version that went live stays below the state directory; from it a swap that a crash cut off is
+undone at the next start.
 """
 
 from __future__ import annotations
@@ -51,12 +51,15 @@ class ConfigFiles:
     def __init__(self, root: Path, state_directory: Path, smtp_port: int = 25) -> None:
         self._root = root
         self._smtp_port = smtp_port
+        self._live_version: int | None = None
         self._state = state_directory / "config"
 
     def live_version(self) -> int | None:
         """Return the version that went live last, None before the first."""
-        bundle = self._read("live")
-        return None if bundle is None else bundle.version
+        if self._live_version is None:
+            bundle = self._read("live")
+            self._live_version = None if bundle is None else bundle.version
+        return self._live_version
 
     def _read(self, name: str) -> ConfigBundle | None:
         path = self._state / f"{name}.json"
@@ -129,6 +132,7 @@ class ConfigFiles:
         if (self._state / "live.json").exists():
             (self._state / "live.json").rename(self._state / "previous.json")
         (self._state / "swapping.json").rename(self._state / "live.json")
+        self._live_version = bundle.version
 
     def _install(self, files: tuple[ConfigFile, ...]) -> None:
         """Write every file by rename, build the tables beside, `main.cf` and `master.cf` last."""

@@ -142,6 +142,9 @@ class CommandFreezer:
         self._run(self._thaw)
 
 
+LAST_RESORT: Final = CommandFreezer("stop-start", ("postfix", "stop"), ("postfix", "start"))
+
+
 def _cgroup_paths(pid: int) -> dict[str, str]:
     """Return {controller list: path} of a process as /proc/PID/cgroup gives it (cgroups(7))."""
     try:
@@ -185,4 +188,4 @@ def find_freezer(master_pid: int, own_pid: int, root: Path = CGROUP_ROOT) -> Fre
     if unit is not None:
         name = unit.group(1)
         return CommandFreezer("systemd", ("systemctl", "freeze", name), ("systemctl", "thaw", name))
-    return CommandFreezer("stop-start", ("postfix", "stop"), ("postfix", "start"))
+    return LAST_RESORT

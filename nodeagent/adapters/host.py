@@ -13,9 +13,10 @@ from nodeagent.adapters.event_spool import EventSpool
 from nodeagent.adapters.fault_point import fault_point
 from nodeagent.adapters.keepalived import Keepalived
 from nodeagent.adapters.postfix import Postfix
+from nodeagent.adapters.queue_counts import QueueCounter
 from nodeagent.adapters.ssh_files import SSHD_SNIPPET, SshFiles, sshd_snippet
 from nodeagent.adapters.vip import remove_addresses
-from nodeagent.core.contract import PeerView
+from nodeagent.core.contract import PeerView, QueueCounts
 from nodeagent.errors import Refused
 from nodeagent.settings import AgentSettings
 
@@ -34,6 +35,7 @@ class Host:
         self.ssh_files = SshFiles(settings.ssh_config_directory)
         self.config = ConfigFiles(settings.config_root, settings.state_directory)
         self.events = events
+        self._counter = QueueCounter(settings.queue_directory, settings.relay_directory)
         self._control_plane = control_plane
         self.boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
@@ -46,6 +48,10 @@ class Host:
             not SSHD_SNIPPET.exists() or SSHD_SNIPPET.read_text() != text
         ):
             SSHD_SNIPPET.write_text(text)
+
+    def queue_counts(self) -> QueueCounts:
+        """Return how many messages are where."""
+        return self._counter.counts()
 
     def flush(self) -> None:
         """Have Postfix try all its mail now; without a running Postfix its start does that."""
