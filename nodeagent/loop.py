@@ -37,6 +37,7 @@ class Job:
 
     action: act.Action
     future: Future[None]
+    began_s: float
 
 
 class Agent:
@@ -102,7 +103,7 @@ class Agent:
     def _start(self, action: act.Action, observation: Observation) -> None:
         if action.is_job:
             future = self._worker.submit(self._executor.execute, action, observation)
-            self._job = Job(action, future)
+            self._job = Job(action, future, boot_time_s())
             if not isinstance(action, act.Push):
                 future.add_done_callback(self._wake_on_success)
             return
@@ -123,6 +124,9 @@ class Agent:
         job, self._job = self._job, None
         error = job.future.exception()
         if error is None:
+            if not isinstance(job.action, act.Push):
+                took_s = round(boot_time_s() - job.began_s, 3)
+                log.info("job done", job=type(job.action).__name__, took_s=took_s)
             self._succeed(job.action)
         elif isinstance(error, AgentError):
             self._complain(job.action, error)

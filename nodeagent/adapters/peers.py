@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
 from nodeagent.adapters.guard_client import Freeze, GuardClient
 from nodeagent.adapters.peer import PeerAddress, PeerLink, SshFiles
 from nodeagent.adapters.push import Freezer, Pusher, PushResult, Sender
@@ -22,6 +24,8 @@ from nodeagent.adapters.vip import held_vips
 from nodeagent.core.contract import ClusterView, PeerView, PushReport
 from nodeagent.core.ports import LastPush
 from nodeagent.errors import AgentError, Refused
+
+log = structlog.get_logger()
 
 PROMISE_LIMIT_S: Final = 2.0
 DRAIN_LIMIT_S: Final = 5.0
@@ -101,6 +105,15 @@ class Peers:
             )
         finally:
             peer.attempted_at_s = time.monotonic()
+        if peer.result.freeze_ms:
+            log.info(
+                "pushed",
+                peer=peer.view.name,
+                sequence=peer.result.sequence,
+                sent=peer.result.sent,
+                removed=peer.result.removed,
+                freeze_ms=round(peer.result.freeze_ms, 2),
+            )
         return peer.result
 
     def push_last(self, peer: str, generation: int, aside_reason: str) -> LastPush:
