@@ -33,4 +33,7 @@ def run(argv: Sequence[str], *, text: str | None = None, timeout_s: float = 60) 
 
 def succeeds(argv: Sequence[str]) -> bool:
     """Run `argv` and tell whether it ended well; what it said is dropped."""
-    return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
+    return (
+        subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode
+        == 0
+    )

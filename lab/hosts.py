@@ -35,7 +35,7 @@ def named(name: str) -> Host:
 
 
 def pid_of(host: Host) -> int | None:
-    """The host's PID 1 as this machine numbers it, None when the host is off."""
+    """Give the host's PID 1 as this machine numbers it, None when the host is off."""
     try:
         pid = int(host.pid_file.read_text(encoding="ascii"))
     except (OSError, ValueError):
@@ -150,7 +150,7 @@ def _must_be_on(host: Host) -> int:
 
 
 def entry_command(host: Host, command: Sequence[str]) -> list[str]:
-    """The command line that runs `command` inside the host; it dies with who started it."""
+    """Give the command line that runs `command` inside the host; it dies with who started it."""
     pid = _must_be_on(host)
     if HostGroup(host.name).is_frozen:
         raise LabError(f"{host.name} stands still; `relay-lab resume {host.name}` lets it go on.")
@@ -161,7 +161,7 @@ def entry_command(host: Host, command: Sequence[str]) -> list[str]:
 
 
 def entry_environment(settings: Settings) -> dict[str, str]:
-    """What a command run inside a host finds in its environment."""
+    """Give what a command run inside a host finds in its environment."""
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     return kept | environment(settings)
 
@@ -171,7 +171,7 @@ def become(host: Host, command: Sequence[str]) -> NoReturn:
     argv = entry_command(host, command)
     variables = entry_environment(load())
     HostGroup(host.name).join("exec")
-    os.execvpe(argv[0], argv, variables)
+    os.execvpe(argv[0], argv, variables)  # noqa: S606 - no shell is the point
 
 
 def run_inside(host: Host, command: Sequence[str], *, timeout_s: float = 30) -> str | None:
@@ -186,7 +186,7 @@ def run_inside(host: Host, command: Sequence[str], *, timeout_s: float = 30) -> 
             capture_output=True,
             text=True,
             timeout=timeout_s,
-            preexec_fn=lambda: group.join("exec"),  # noqa: PLW1509 - one thread, before exec
+            preexec_fn=lambda: group.join("exec"),
             check=False,
         )
         if done.returncode == 0:

@@ -1,8 +1,9 @@
 """PID 1 of a host: mounts its disk, reaps what dies, keeps its services running, stops cleanly.
 
-Started by `lab.hosts` in new namespaces. It says "ok PID" (as the machine numbers it) or one sentence
-on the descriptor it was given, then lives until SIGTERM (a clean shutdown) or SIGKILL (a loss of power).
-A service is not started while /run/relay-lab/disabled/NAME exists: for tests that need one gone for good.
+Started by `lab.hosts` in new namespaces. It says "ok PID" (as the machine numbers it) or one
+sentence on the descriptor it was given, then lives until SIGTERM (a clean shutdown) or SIGKILL (a
+loss of power). A service is not started while /run/relay-lab/disabled/NAME exists: for tests that
+need one gone for good.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ class Supervisor:
             self._group.join(service.name)
             for argv in service.prepare:
                 subprocess.run(argv, env=self._environment, check=True)
-            os.execvpe(service.argv[0], service.argv, self._environment)
+            os.execvpe(service.argv[0], service.argv, self._environment)  # noqa: S606 - no shell
         except (LabError, OSError, subprocess.CalledProcessError) as error:
             sys.stderr.write(f"{service.name} cannot start: {error}\n")
             sys.stderr.flush()
@@ -161,7 +162,7 @@ def main() -> None:
     try:
         chosen = settings.load()
         HostGroup(host.name).join("init")
-        pid = os.readlink("/proc/self")
+        pid = Path("/proc/self").readlink()
         rootfs.enter(host)
         identity.establish(host)
         supervisor = Supervisor(host.name, chosen)

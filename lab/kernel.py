@@ -26,7 +26,7 @@ def _check(result: int, target: str) -> None:
 
 
 def mount(source: str, target: Path | str, kind: str = "", flags: int = 0, data: str = "") -> None:
-    """Attach a filesystem, see mount(2)."""
+    """Attach a filesystem as the manual page of the call has it."""
     result = _libc.mount(
         source.encode(),
         os.fsencode(target),

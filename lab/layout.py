@@ -21,7 +21,6 @@ MACHINE_PORT: Final = "rl-machine"
 NFT_TABLE: Final = "relay_lab"
 
 STATE_DIR: Final = Path(os.environ.get("RELAY_LAB_STATE_DIR", "/var/lib/relay-lab"))
-LOCK_FILE: Final = Path("/run/lock/relay-lab.lock")
 LOG_DIR_IN_HOST: Final = Path("/var/log/relay-lab")
 RUN_DIR_IN_HOST: Final = Path("/run/relay-lab")
 REPOSITORY: Final = Path(__file__).resolve().parents[1]

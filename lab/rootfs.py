@@ -74,7 +74,7 @@ def _mount_devices(dev: Path) -> None:
 
 
 def _needed_from_machine() -> list[Path]:
-    """What the commands run from but the overlay does not show, the repository in any case.
+    """Find what the commands run from but the overlay does not show, the repository in any case.
 
     The repository is bound so that the host sees an edited file at once: what an overlay shows of a
     lower layer that changes is undefined.
@@ -93,7 +93,7 @@ def _is_in_overlay(path: Path) -> bool:
 
 
 def _inside(root: Path, path: Path) -> Path:
-    """The place of `path` below `root`, made if it is not there."""
+    """Give the place of `path` below `root`, made if it is not there."""
     target = root / path.relative_to("/")
     target.mkdir(parents=True, exist_ok=True)
     return target

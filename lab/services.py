@@ -30,7 +30,7 @@ class Service:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """What every program of a host finds in its environment."""
+    """Give what every program of a host finds in its environment."""
     found = {"PATH": SEARCH_PATH, "HOME": "/root", "LANG": "C.UTF-8", "USER": "root"}
     if settings.database == "postgres":
         found["RELAY_DATABASE_URL"] = (
@@ -40,7 +40,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def services_of(host: str, settings: Settings) -> tuple[Service, ...]:
-    """The services of a host in the order in which they start."""
+    """Give the services of a host in the order in which they start."""
     syslog = (_python("syslog", "lab.syslog"),)
     if host == "cp":
         database = (_postgres(),) if settings.database == "postgres" else ()

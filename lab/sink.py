@@ -20,6 +20,9 @@ from lab.layout import LOG_DIR_IN_HOST
 JOURNAL: Final = LOG_DIR_IN_HOST / "sink.jsonl"
 MODE_FILE: Final = LOG_DIR_IN_HOST / "sink.mode"
 _END: Final = b"\r\n.\r\n"
+_GREETING: Final = b"".join(
+    (b"250-sink\r\n250-PIPELINING\r\n", b"250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 SIZE\r\n")
+)
 _LINE_LIMIT_BYTES: Final = 8192
 _SLOW_S: Final = 1.0
 _TEST_ID: Final = re.compile(rb"^X-Relay-Test-Id:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
@@ -32,7 +35,7 @@ _RECIPIENT_ANSWERS: Final = {
 
 
 def identify(header: bytes) -> str:
-    """The id by which a test finds its message again; empty where it bears none."""
+    """Give the id by which a test finds its message again; empty where it bears none."""
     match = _TEST_ID.search(header) or _MESSAGE_ID.search(header)
     return match[1].decode("ascii", "replace").strip("<>") if match else ""
 
@@ -57,6 +60,7 @@ class Session(asyncio.Protocol):
         self._buffer = bytearray()
         self._is_in_data = False
         self._is_waiting = False
+        self._searched = 0
         self._reset()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -73,7 +77,9 @@ class Session(asyncio.Protocol):
         self._advance()
 
     def _advance(self) -> None:
-        while not self._is_waiting and (self._take_message() if self._is_in_data else self._take_line()):
+        while not self._is_waiting and (
+            self._take_message() if self._is_in_data else self._take_line()
+        ):
             pass
 
     def _take_line(self) -> bool:
@@ -90,7 +96,7 @@ class Session(asyncio.Protocol):
     def _answer(self, line: bytes) -> bytes:
         verb = line[:4].upper()
         if verb == b"EHLO":
-            return b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 SIZE\r\n"
+            return _GREETING
         if verb == b"MAIL":
             self._reset()
             self._sender = _path_of(line)
@@ -160,7 +166,6 @@ class Session(asyncio.Protocol):
     def _reset(self) -> None:
         self._sender = ""
         self._recipients: list[str] = []
-        self._searched = 0
 
 
 def _path_of(line: bytes) -> str:

@@ -1,4 +1,4 @@
-"""A host's system log: reads /dev/log and appends to one file a facility, mail apart from the rest."""
+"""A host's system log: reads /dev/log and keeps mail apart from the rest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def file_of(datagram: bytes) -> str:
 
 
 def line_of(datagram: bytes, now: float) -> bytes:
-    """The datagram as one line: the sender's own time stamp gives way to one with microseconds."""
+    """Make the datagram one line; the sender's time stamp gives way to one with microseconds."""
     text = _PRIORITY.sub(b"", datagram).rstrip(b"\n\0").replace(b"\n", b" ")
     seconds, fraction = divmod(now, 1)
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
