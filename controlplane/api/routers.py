@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from controlplane.api import (
     audit,
     cluster,
+    config,
     domains,
     events,
     health,
@@ -32,6 +33,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     routes.router,
     networks.router,
     tls.router,
+    config.router,
     leases.router,
     queue.router,
     switchover.router,

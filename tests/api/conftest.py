@@ -33,14 +33,22 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
+@pytest.fixture(scope="session")
+def shared_app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    """Give the application whose routes are built once; `app` puts each test's state into it."""
+    home = tmp_path_factory.mktemp("shared")
+    return create_app(Settings(state_dir=home), Database(f"sqlite:///{home / 'unused.db'}"))
+
+
 @pytest.fixture
-def app(sqlite_database: Database, settings: Settings) -> FastAPI:
+def app(shared_app: FastAPI, sqlite_database: Database, settings: Settings) -> FastAPI:
     """Give the application over a SQLite database, with its first admin."""
     settings.state_dir.mkdir()
     ensure_first_admin(sqlite_database, CHEAP)
-    application = create_app(settings, sqlite_database)
-    application.state.secret_box = SecretBox(Fernet.generate_key())
-    return application
+    shared_app.state.settings = settings
+    shared_app.state.database = sqlite_database
+    shared_app.state.secret_box = SecretBox(Fernet.generate_key())
+    return shared_app
 
 
 @pytest.fixture
