@@ -60,7 +60,10 @@ class SimControlPlane:
         """Put the copy back, as `relay-controlplane restore` does."""
         if self.backup is None:
             raise ValueError("There is no backup to restore.")
-        self.store.restore(deepcopy(self.backup))
+        if self.world.bugs.is_restore_announced:
+            self.store.restore(deepcopy(self.backup))
+        else:
+            self.store.state = deepcopy(self.backup)
 
     def wish_switchover(self, source: str, destination: str) -> None:
         """Ask for a switchover, as an operator does; one at a time."""

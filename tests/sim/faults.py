@@ -104,6 +104,26 @@ def call(run: Callable[[], Any]) -> Effect:
     return lambda _process, _resend: run()
 
 
+def both(first: Effect, second: Effect) -> Effect:
+    """Let two things happen at the same point."""
+
+    def effect(process: AgentProcess, resend: Resend) -> None:
+        first(process, resend)
+        second(process, resend)
+
+    return effect
+
+
+def lose_message() -> Effect:
+    """Let the message get lost before it arrives."""
+
+    def effect(_process: AgentProcess, resend: Resend) -> None:
+        if resend is not None:
+            raise Unreachable("The message was lost.")
+
+    return effect
+
+
 def lose_answer() -> Effect:
     """Let the message arrive and its answer get lost."""
 

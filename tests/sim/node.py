@@ -26,7 +26,7 @@ class Node:
         self.disk = Disk()
         self.run = Run(boot_id=f"{name}-boot-0")
         self.guard: SimGuard = world.bugs.guard(self)
-        self.postfix = SimPostfix(self)
+        self.postfix: SimPostfix = self.world.bugs.postfix(self)
         self.agent: AgentProcess | None = None
         self.is_up = False
         self.holds_vip = False
@@ -79,7 +79,7 @@ class Node:
         self.paused_until_s = 0.0
         self.is_up, self.is_keepalived_running = True, True
         self.guard = self.world.bugs.guard(self)
-        self.postfix = SimPostfix(self)
+        self.postfix = self.world.bugs.postfix(self)
         self.note("host", "boots")
         self.guard.start()
         self.disk.has_stopped_cleanly = False

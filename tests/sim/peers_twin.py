@@ -39,7 +39,6 @@ class Sent:
     generation: int
     sequence: int
     ids: frozenset[str]
-    at_s: float
 
 
 class SimPeers:
@@ -49,16 +48,20 @@ class SimPeers:
         self.process, self.node = process, process.node
         self.world = process.world
         self._sent: dict[str, Sent] = {}
+        self._attempted_at_s: dict[str, float] = {}
 
     def push_age_s(self, peers: tuple[str, ...]) -> float | None:
-        """Return the age of the oldest last push to these peers; None: one has had none."""
-        if not peers or any(peer not in self._sent for peer in peers):
+        """Return the time since the last attempt to push to each of these; None before it."""
+        if not peers or any(peer not in self._attempted_at_s for peer in peers):
             return None
-        return self.node.boot_time_s() - min(self._sent[peer].at_s for peer in peers)
+        return self.node.boot_time_s() - min(self._attempted_at_s[peer] for peer in peers)
 
     def push(self, peer: str, generation: int) -> None:
         """Snapshot and push."""
-        self._push(peer, generation, None)
+        try:
+            self._push(peer, generation, None)
+        finally:
+            self._attempted_at_s[peer] = self.node.boot_time_s()
 
     def push_last(self, peer: str, generation: int, aside_reason: str) -> LastPush:
         """Drain, push, and set the queue aside at the end of the push's freeze."""
@@ -80,7 +83,6 @@ class SimPeers:
         known = receiver.disk.mirror(self.node.name).state
         self._ask(receiver, generation)
         ids = self.snapshot(aside_reason)
-        at_s = self.node.boot_time_s()
         staged = self._stage(peer, known, generation, ids)
         self.process.point("push-staged")
         receiver = self._reach(peer)
@@ -93,7 +95,7 @@ class SimPeers:
         if refusal:
             raise Refused(refusal)
         offer = staged.offer
-        self._sent[peer] = Sent(generation, offer.sequence, frozenset(ids), at_s)
+        self._sent[peer] = Sent(generation, offer.sequence, ids)
         return len(ids)
 
     def _reach(self, peer: str) -> Node:
@@ -183,9 +185,12 @@ class SimPeers:
         receiver.note("push", f"{sorted(mirror.ids)} of {staged.offer.queue} in place")
 
     def ask_promise(self, peer: str, length_s: float) -> bool:
-        """Ask for the promise not to adopt our queue for `length_s`."""
+        """Ask for the promise not to adopt our queue for `length_s`; False: not given."""
         self.process.point("before-promise")
-        receiver = self._reach(peer)
+        try:
+            receiver = self._reach(peer)
+        except Unreachable:
+            return False
         given = self.world.bugs.promises(receiver).promise(self.node.name, length_s)
         self.process.point("after-promise")
         return given.for_s >= length_s

@@ -82,7 +82,11 @@ class SimPostfix:
         self.node.disk.pending.discard(process.name)
 
     def kill_deliveries(self) -> None:
-        """End every delivery under way; some had their yes already and nobody will know."""
+        """End every delivery under way."""
+        self._end_all()
+
+    def _end_all(self) -> None:
+        """Let all processes die; some had their yes already and nobody will know."""
         running, self.running = self.running, []
         for process in running:
             process.is_alive = False
@@ -94,4 +98,4 @@ class SimPostfix:
     def lose_power(self) -> None:
         """Everything in memory is gone; clients that waited never got a 250."""
         self.waiting.clear()
-        self.kill_deliveries()
+        self._end_all()

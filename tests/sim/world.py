@@ -77,6 +77,13 @@ class World:
         self.clock.advance(seconds)
         self.check()
 
+    def run_until(self, is_reached: Callable[[], bool], limit_s: float = 60.0) -> bool:
+        """Let time pass until something is so, or the limit is reached; tell which."""
+        until_s = self.clock.now_s + limit_s
+        while not is_reached() and self.clock.now_s < until_s:
+            self.run(0.1)
+        return is_reached()
+
     def is_linked(self, one: str, other: str) -> bool:
         """Tell whether packets pass between two hosts."""
         return frozenset({one, other}) not in self.cuts
@@ -105,6 +112,10 @@ class World:
         """Take the next effect that waits at a point."""
         waiting = self._armed.get((node, point))
         return waiting.pop(0) if waiting else None
+
+    def waiting_points(self) -> set[tuple[str, str]]:
+        """Return the points at which something is still to happen."""
+        return {place for place, effects in self._armed.items() if effects}
 
     def disarm(self) -> None:
         """Forget what has not happened yet."""
@@ -143,6 +154,12 @@ class World:
         for node in self.nodes.values():
             node.holds_vip = node.name == name and node.is_up
 
+    def stop_keepalived(self, name: str) -> None:
+        """Stop keepalived in good order: it takes the VIP away with it."""
+        self.nodes[name].is_keepalived_running = False
+        self.nodes[name].holds_vip = False
+        self.vrrp_changed()
+
     def send(self, to: str | None = None) -> str | None:
         """Send a new message to the VIP; return its queue id, or None where nobody answers."""
         holders = [node for node in self.nodes.values() if node.is_running and node.holds_vip]
@@ -165,6 +182,26 @@ class World:
         for node in self.nodes.values():
             for name in node.postfix.deliverable():
                 node.postfix.deliver(name)
+
+    def heal(self) -> None:
+        """End every fault; hosts that were off are booted, what was stopped is started."""
+        self.disarm()
+        self.cuts.clear()
+        self.control_plane.is_up = True
+        for node in self.nodes.values():
+            node.boot()
+            node.start_agent()
+            node.is_keepalived_running = True
+        self.vrrp_changed()
+
+    def settle(self, rounds: int = 6) -> None:
+        """Heal everything, let it run with mail being delivered, and check how it ends."""
+        self.heal()
+        for _ in range(rounds):
+            self.run(25.0)
+            self.deliver_all()
+        self.check()
+        check_end(self)
 
     def _is_on_file(self, receipt: Committed) -> bool:
         known = self.control_plane.store.state.receipts.get(receipt.number)
@@ -190,6 +227,31 @@ class World:
             freeze = node.guard.freeze
             if freeze is not None and node.is_running and node.agent is None:
                 self.truth.violate("P3", f"{node.name} is frozen and has no agent")
+
+
+def check_end(world: World) -> None:
+    """Check that nothing is lost and nothing stuck once everything is well again."""
+    truth = world.truth
+    for name in truth.undelivered():
+        truth.violate("P7", f"{name} was never delivered")
+    for lease in world.control_plane.store.state.leases.values():
+        if lease.holder != lease.queue and lease.expires_at > world.clock.now_s:
+            truth.violate("stuck", f"{lease.holder} keeps the lease of {lease.queue}")
+    for node in world.nodes.values():
+        stuck = {
+            "pending mail": node.disk.pending,
+            "an adoption": node.disk.ledger.adoption,
+            "a switchover": node.disk.ledger.switchover,
+            "a decision to adopt": node.disk.promises.adopting,
+            "no proof": not node.guard.is_proven,
+            "a receipt": [mirror for mirror in node.disk.mirrors.values() if mirror.receipt],
+            "a fault": node.run.is_fault_set,
+        }
+        for what, is_so in stuck.items():
+            if is_so:
+                truth.violate("stuck", f"{node.name} is left with {what}")
+    if sum(node.holds_vip for node in world.nodes.values()) != 1:
+        truth.violate("P1", "the VIP is not on exactly one node")
 
 
 def _is_adopting(node: Node, name: str) -> bool:
