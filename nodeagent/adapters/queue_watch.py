@@ -30,6 +30,7 @@ from nodeagent.core.queue_files import (
     Key,
     Kind,
     is_hash_directory,
+    is_message,
 )
 from nodeagent.errors import ToolFailed
 
@@ -177,10 +178,11 @@ class QueueWatch:
         return False
 
     def _take_in_directory(self, event: Event, parent: Watched) -> None:
+        """Watch a new hash directory; a log in it may have been written to before, mail not."""
         if event.mask & _NEW_DIRECTORY and is_hash_directory(event.name):
             path = f"{parent.path}/{event.name}"
             for key in self._watch(Watched(path, parent.kind, parent.depth + 1)):
-                self._note(key, is_written=True)
+                self._note(key, is_written=not is_message(key.kind))
 
     def _note(self, key: Key, *, is_written: bool) -> None:
         for log in self._logs:
