@@ -22,6 +22,7 @@ from controlplane.api import (
     tls,
     vips,
 )
+from controlplane.gui import pages
 
 ROUTERS: tuple[APIRouter, ...] = (
     session.router,
@@ -40,4 +41,5 @@ ROUTERS: tuple[APIRouter, ...] = (
     events.router,
     audit.router,
     health.router,
+    pages.router,
 )
