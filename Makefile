@@ -1,0 +1,31 @@
+.DEFAULT_GOAL := help
+.PHONY: help install demo demo-down test check lint bench
+
+BIN := .venv/bin
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: ## Debian packages and .venv, only what is missing (root)
+	@./lab/install.sh
+
+demo: install ## a whole cluster on this machine, with a few mails sent through it (root)
+	@$(BIN)/python -m lab.demo
+
+demo-down: ## remove every trace of the demo (root)
+	@if [ -x $(BIN)/relay-lab ]; then $(BIN)/relay-lab down; else echo "There is no demo here."; fi
+
+test: install ## all tests, but no figures (root)
+	@$(BIN)/pytest -q -m "not bench" --ignore=tests/bench
+
+check: install lint ## style, types, layers and the fast tests
+	@$(BIN)/pytest -q tests --ignore=tests/bench --ignore=tests/e2e --ignore=tests/lab
+
+lint: install ## ruff, mypy and import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: install ## the figures, as a table (root, minutes)
+	@$(BIN)/pytest -q -s -m bench tests/bench

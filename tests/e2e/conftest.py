@@ -1,0 +1,51 @@
+"""One lab for all end-to-end tests: brought up once, repaired before each of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from lab.lock import exclusive
+from tests.e2e.driver import Failed, Lab
+
+LOGS = ("agent", "guard", "mail", "keepalived")
+TAIL_LINES = 40
+
+
+@pytest.fixture(scope="session")
+def lab_once() -> Iterator[Lab]:
+    """Bring a lab up for the whole session; another session's labs are waited for."""
+    if os.geteuid() != 0:
+        pytest.skip("the lab needs root")
+    with exclusive(limit_s=3600, name="\0relay-lab-tests"):
+        lab = Lab("--db", os.environ.get("RELAY_LAB_DB", "sqlite"))
+        lab.up()
+        try:
+            yield lab
+        finally:
+            lab.down()
+
+
+@pytest.fixture
+def lab(lab_once: Lab) -> Lab:
+    """Give a healthy pair with empty queues; one that cannot be repaired is brought up anew."""
+    try:
+        lab_once.repair()
+    except (Failed, AssertionError):
+        lab_once.up()
+    return lab_once
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Add the ends of both nodes' logs to the report of a test that failed."""
+    report = yield
+    lab = getattr(item, "funcargs", {}).get("lab")
+    if call.when == "call" and report.failed and isinstance(lab, Lab):
+        for node in ("node-a", "node-b"):
+            for service in LOGS:
+                lines = lab.log(node, service).splitlines()[-TAIL_LINES:]
+                report.sections.append((f"{service}.log of {node}", "\n".join(lines)))
+    return report
