@@ -85,7 +85,7 @@ class AgentProcess:
         """Return once `at_s` has come and neither process nor host stands still any more."""
         wanted_s = max(at_s, self.paused_until_s, self.node.paused_until_s)
         while self.is_current and self.world.clock.now_s < wanted_s:
-            self.world.clock.advance(wanted_s - self.world.clock.now_s)
+            self.world.clock.sleep_until(wanted_s)
             wanted_s = max(wanted_s, self.paused_until_s, self.node.paused_until_s)
         if not self.is_current:
             raise Killed
@@ -100,14 +100,17 @@ class AgentProcess:
         if not self.is_current or self.is_in_tick or is_stopped:
             return
         self.is_in_tick = True
+        self.world.clock.start(self._turn)
+
+    def _turn(self) -> None:
         try:
-            self._turn()
+            self._observe_to_report()
         except Killed:
             return
         finally:
             self.is_in_tick = False
 
-    def _turn(self) -> None:
+    def _observe_to_report(self) -> None:
         self.wait_until(self.node.guard.busy_until_s)
         observation = self.observe()
         plan = self.plan = decide(observation, self.world.bugs.ownership)
@@ -122,8 +125,6 @@ class AgentProcess:
 
     def _job(self, action: act.Action, observation: Observation) -> Callable[[], None]:
         def run() -> None:
-            if not self.is_current:
-                return
             try:
                 self.wait_until(0.0)
                 if self._carry_out(action, observation) and not isinstance(action, act.Push):
@@ -133,7 +134,7 @@ class AgentProcess:
             finally:
                 self.job = None
 
-        return run
+        return lambda: self.world.clock.start(run)
 
     def _carry_out(self, action: act.Action, observation: Observation) -> bool:
         name = type(action).__name__

@@ -1,7 +1,7 @@
-"""The virtual clock: a queue of events in a fixed order, which may be advanced from inside an event.
+"""The virtual clock: a queue of events in a fixed order, and calls that wait for a later one.
 
-Advancing from inside is how a process is paused between two lines: its own call does not return
-while everything else goes on. Time never goes back; what became due meanwhile runs late.
+Time passes only in `advance`. A process is paused between two lines by suspending its fiber: its
+own call does not return while everything else goes on.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from tests.sim.fibers import Fiber
 
 
 @dataclass(order=True)
@@ -32,6 +34,7 @@ class Clock:
         self.now_s = now_s
         self._events: list[Event] = []
         self._number = 0
+        self._suspended: set[Fiber] = set()
 
     def after(self, delay_s: float, run: Callable[[], None]) -> Event:
         """Run something `delay_s` from now."""
@@ -51,3 +54,22 @@ class Clock:
             if not event.is_cancelled:
                 event.run()
         self.now_s = max(self.now_s, until_s)
+
+    def start(self, run: Callable[[], None]) -> None:
+        """Run something that may call `sleep_until`."""
+        Fiber(run).resume()
+
+    def sleep_until(self, at_s: float) -> None:
+        """Suspend the running fiber until `at_s`."""
+        fiber = Fiber.current
+        if fiber is None:
+            raise ValueError("Only what was begun by `start` can sleep.")
+        self._suspended.add(fiber)
+        self.after(max(0.0, at_s - self.now_s), fiber.resume)
+        fiber.suspend()
+        self._suspended.discard(fiber)
+
+    def close(self) -> None:
+        """Resume every fiber that still sleeps, so that it can end."""
+        while self._suspended:
+            self._suspended.pop().resume()

@@ -79,7 +79,6 @@ class SimPostfix:
         process.is_alive = False
         self.node.world.truth.delivered(process.name, self.node.name, self.node.now_s)
         self.node.disk.live.discard(process.name)
-        self.node.disk.pending.discard(process.name)
 
     def kill_deliveries(self) -> None:
         """End every delivery under way."""

@@ -22,16 +22,16 @@ def test_every_trace_has_a_planted_bug():
 @pytest.mark.parametrize("number", TRACES, ids=ids)
 def test_a_trace_does_no_harm_with_its_clause(number: int):
     """The protocol as it ships survives each counterexample, and everything comes to rest."""
-    world = World(bugs=REAL)
-    TRACES[number](world)
-    world.settle()
+    with World(bugs=REAL) as world:
+        TRACES[number](world)
+        world.settle()
     assert world.truth.violations == [], "\n".join(world.trace)
 
 
 @pytest.mark.parametrize("number", TRACES, ids=ids)
 def test_a_trace_is_found_without_its_clause(number: int):
     """A simulator that does not see the missing clause proves nothing."""
-    world = World(bugs=PLANTED[number])
-    TRACES[number](world)
-    world.settle()
+    with World(bugs=PLANTED[number]) as world:
+        TRACES[number](world)
+        world.settle()
     assert world.truth.violations != [], "\n".join(world.trace)

@@ -60,6 +60,16 @@ class World:
             node.boot()
             self.clock.after(0.1 * (number + 1), self._beat_of(node))
 
+    def __enter__(self) -> World:
+        """Use it as a context, so that no process of it is left behind."""
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Kill every agent."""
+        for node in self.nodes.values():
+            node.agent = None
+        self.clock.close()
+
     def _beat_of(self, node: Node) -> Callable[[], None]:
         def beat() -> None:
             self.clock.after(TICK_S, beat)
