@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from controlplane import __version__
+from controlplane.api.agent_auth import RefusalLog
 from controlplane.api.error_handlers import install_error_handlers
 from controlplane.api.routers import ROUTERS
 from controlplane.settings import Settings
@@ -65,6 +66,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     )
     app.state.settings = settings
     app.state.database = database
+    app.state.agent_refusals = RefusalLog()
     install_error_handlers(app)
     for router in ROUTERS:
         app.include_router(router)

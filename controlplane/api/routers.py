@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from controlplane.api import (
+    agent,
     audit,
     cluster,
     config,
@@ -13,6 +14,7 @@ from controlplane.api import (
     health,
     leases,
     networks,
+    node_actions,
     nodes,
     policies,
     queue,
@@ -28,6 +30,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     session.router,
     cluster.router,
     nodes.router,
+    node_actions.router,
     vips.router,
     domains.router,
     policies.router,
@@ -40,6 +43,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     switchover.router,
     events.router,
     audit.router,
+    agent.router,
     health.router,
     pages.router,
 )

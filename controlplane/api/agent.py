@@ -1,0 +1,140 @@
+"""What node agents call: heartbeat, leases, receipts, recovery, config files, enrolment."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, status
+from fastapi.responses import PlainTextResponse
+
+from controlplane.api.agent_auth import NodeDep, record_refusal
+from controlplane.errors import Forbidden, Unauthenticated
+from controlplane.settings import Settings
+from controlplane.store import agents, audit, instance
+from controlplane.store.audit import Actor
+from controlplane.store.crypto import SecretBoxDep
+from controlplane.store.engine import DatabaseDep
+from controlplane.store.facts import StoredFacts
+from controlplane.store.ownership import Ownership
+from controlplane.store.reports import add_event
+from controlplane.tls import ca_pem
+from nodeagent.core import contract as wire
+from nodeagent.core.contract import AGENT_API
+
+router = APIRouter(tags=["agent"])
+
+
+def get_ownership(database: DatabaseDep, box: SecretBoxDep) -> Ownership:
+    """Give an endpoint the ownership calls."""
+    return Ownership(database, StoredFacts(box))
+
+
+OwnershipDep = Annotated[Ownership, Depends(get_ownership)]
+
+
+@router.get(AGENT_API["ca"], response_class=PlainTextResponse)
+def read_ca(request: Request) -> str:
+    """Return the CA's certificate as PEM; the enrolment token says whether it is the right one."""
+    settings: Settings = request.app.state.settings
+    return ca_pem(settings.state_dir)
+
+
+@router.post(AGENT_API["enrol"])
+def enrol(body: wire.EnrolRequest, request: Request, database: DatabaseDep) -> wire.EnrolAnswer:
+    """Make a node known by its one-time token.
+
+    While the control plane is recovering the answer's `instance_id` is empty, so that the node
+    takes the real one for unknown and reports what it remembers.
+    """
+    settings: Settings = request.app.state.settings
+    address = request.client.host if request.client is not None else ""
+    authority = ca_pem(settings.state_dir)
+    try:
+        with database.write() as session:
+            agents.enrol(session, body)
+            current = instance.ensure_instance(session)
+            actor = Actor(f"agent:{body.node}", address)
+            after = {"ssh_public_key": body.ssh_public_key, "public_key_pem": body.public_key_pem}
+            audit.record(session, actor, "node.enrol", body.node, after=after)
+            add_event(session, "enrolled", f"{body.node} was enrolled.", node=body.node)
+            known = "" if current.is_recovering else current.instance_id
+    except (Unauthenticated, Forbidden) as error:
+        record_refusal(request, database, body.node, error.detail)
+        raise
+    return wire.EnrolAnswer(node=body.node, instance_id=known, ca_pem=authority)
+
+
+@router.post(AGENT_API["heartbeat"])
+def heartbeat(
+    body: wire.HeartbeatRequest, node: NodeDep, ownership: OwnershipDep
+) -> wire.HeartbeatAnswer:
+    """Report, perhaps renew the own lease, and read everything an agent acts on."""
+    return ownership.heartbeat(node, body)
+
+
+@router.post(AGENT_API["reconcile"])
+def reconcile(
+    body: wire.ReconcileRequest, node: NodeDep, ownership: OwnershipDep
+) -> wire.ReconcileAnswer:
+    """Acquire the own lease and learn, in the same transaction, who owns the pending mail."""
+    return ownership.reconcile(node, body)
+
+
+@router.post(AGENT_API["acquire"])
+def acquire(body: wire.LeaseRequest, node: NodeDep, ownership: OwnershipDep) -> wire.LeaseAnswer:
+    """Acquire the lease of a peer's queue: expired, released, or granted to this node."""
+    return ownership.acquire(node, body)
+
+
+@router.post(AGENT_API["grant"])
+def grant(body: wire.LeaseRequest, node: NodeDep, ownership: OwnershipDep) -> wire.LeaseAnswer:
+    """Leave the own lease to a peer; a grant that is not used runs out as any lease does."""
+    return ownership.grant(node, body)
+
+
+@router.post(AGENT_API["release"])
+def release(body: wire.LeaseRequest, node: NodeDep, ownership: OwnershipDep) -> wire.LeaseAnswer:
+    """Give a lease back; repeated, it changes nothing."""
+    return ownership.release(node, body)
+
+
+@router.post(AGENT_API["receipt"])
+def commit_receipt(
+    body: wire.ReceiptRequest, node: NodeDep, ownership: OwnershipDep
+) -> wire.ReceiptAnswer:
+    """Take over the named messages: this is the moment at which ownership passes."""
+    return ownership.commit_receipt(node, body)
+
+
+@router.post(AGENT_API["receipt_state"])
+def receipt_state(
+    body: wire.ReceiptQuestion, node: NodeDep, ownership: OwnershipDep
+) -> wire.ReceiptAnswer:
+    """Say what became of a receipt; `unknown` is final only when a reason comes with it."""
+    return ownership.receipt_state(node, body)
+
+
+@router.post(AGENT_API["receipt_done"])
+def finish_receipt(
+    body: wire.ReceiptQuestion, node: NodeDep, ownership: OwnershipDep
+) -> wire.ReceiptAnswer:
+    """Note that everything a receipt names is in the node's live queue."""
+    return ownership.finish_receipt(node, body)
+
+
+@router.post(AGENT_API["recovery"], status_code=status.HTTP_204_NO_CONTENT)
+def recover(body: wire.RecoveryRequest, node: NodeDep, ownership: OwnershipDep) -> None:
+    """Tell a restored control plane the generations and receipts that this node remembers."""
+    ownership.recover(node, body)
+
+
+@router.get(AGENT_API["config"])
+def read_config(node: NodeDep, ownership: OwnershipDep) -> wire.ConfigBundle:
+    """Fetch all files of the config version that is assigned to this node."""
+    return ownership.config(node)
+
+
+@router.post(AGENT_API["switchover_done"], status_code=status.HTTP_204_NO_CONTENT)
+def finish_switchover(body: wire.SwitchoverResult, node: NodeDep, ownership: OwnershipDep) -> None:
+    """Report how a switchover ended on its source."""
+    ownership.finish_switchover(node, body)

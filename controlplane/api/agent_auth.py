@@ -1,0 +1,115 @@
+"""Which node is asking: a short token signed with the node's own Ed25519 key (RFC 7519, RFC 8037).
+
+A refusal is recorded in the audit log, but the same one at most once a minute: a stranger who keeps
+trying fills no disk and holds no write lock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Annotated, Final
+
+import jwt
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from controlplane.errors import Forbidden, Unauthenticated
+from controlplane.store import agents, audit
+from controlplane.store.audit import Actor
+from controlplane.store.engine import Database, DatabaseDep
+from nodeagent.core.contract import TOKEN_AUDIENCE
+from nodeagent.core.names import is_node_name
+
+LEEWAY_S: Final = 300
+AUDIT_EVERY_S: Final = 60.0
+REMEMBERED: Final = 1000
+CLAIMS: Final = ("iss", "aud", "iat", "exp")
+
+_bearer = HTTPBearer(
+    auto_error=False, scheme_name="NodeKey", description="A token signed by the node's own key."
+)
+BearerDep = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+class RefusalLog:
+    """Remembers which refusals were recorded lately."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._recorded: dict[tuple[str, str, str], float] = {}
+
+    def is_due(self, key: tuple[str, str, str], now_s: float) -> bool:
+        """Tell whether this refusal is to be recorded now, and take it as recorded."""
+        with self._lock:
+            if now_s - self._recorded.get(key, -AUDIT_EVERY_S) < AUDIT_EVERY_S:
+                return False
+            if len(self._recorded) >= REMEMBERED:
+                self._recorded.clear()
+            self._recorded[key] = now_s
+            return True
+
+
+def record_refusal(request: Request, database: Database, node: str, reason: str) -> None:
+    """Write the refusal to the audit log, in a transaction of its own."""
+    address = request.client.host if request.client is not None else ""
+    log: RefusalLog = request.app.state.agent_refusals
+    if not log.is_due((node, address, reason), time.monotonic()):
+        return
+    with database.write() as session:
+        audit.record(
+            session,
+            Actor(f"agent:{node}", address),
+            "agent.refused",
+            node,
+            after={"path": request.url.path, "reason": reason},
+        )
+
+
+def authenticated_node(request: Request, database: DatabaseDep, bearer: BearerDep) -> str:
+    """Return the name of the node that signed this request; refusals are audited."""
+    claimed = "unknown"
+    try:
+        token = bearer.credentials if bearer is not None else ""
+        claimed = _claimed_node(token)
+        _verify(database, claimed, token)
+    except (Unauthenticated, Forbidden) as error:
+        record_refusal(request, database, claimed, error.detail)
+        raise
+    return claimed
+
+
+NodeDep = Annotated[str, Depends(authenticated_node)]
+
+
+def _claimed_node(token: str) -> str:
+    if not token:
+        raise Unauthenticated("An agent's request carries a token signed by its key.")
+    try:
+        claims = jwt.decode(token, options={"verify_signature": False})
+    except jwt.InvalidTokenError as error:
+        raise Unauthenticated("The token cannot be read.") from error
+    name = claims.get("iss")
+    if not isinstance(name, str) or not is_node_name(name):
+        raise Unauthenticated("The token names no node.")
+    return name
+
+
+def _verify(database: Database, node: str, token: str) -> None:
+    with database.read() as session:
+        key = agents.signing_key(session, node)
+    try:
+        jwt.decode(
+            token,
+            key,
+            algorithms=["EdDSA"],
+            audience=TOKEN_AUDIENCE,
+            leeway=LEEWAY_S,
+            options={"require": list(CLAIMS)},
+        )
+    except jwt.InvalidSignatureError as error:
+        raise Unauthenticated(f"The token was not signed with the key of {node}.") from error
+    except (jwt.ExpiredSignatureError, jwt.ImmatureSignatureError) as error:
+        raise Unauthenticated(f"The token of {node} is out of date; check its clock.") from error
+    except jwt.InvalidTokenError as error:
+        raise Unauthenticated(f"The token of {node} is not valid: {error}.") from error

@@ -1,0 +1,92 @@
+"""Runs the small periodic jobs; each is safe when several instances run it at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from controlplane.core.spec import TlsSpec
+from controlplane.errors import ControlPlaneError
+from controlplane.settings import Settings
+from controlplane.store.cluster import ClusterStore
+from controlplane.store.crypto import SecretBox
+from controlplane.store.engine import Database
+from controlplane.store.reports import prune_events
+from controlplane.tls import ServerTls
+
+log = structlog.get_logger(__name__)
+
+CERTIFICATE_EVERY_S = 2
+PRUNE_EVERY_H = 6
+RENEW_EVERY_H = 24
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the jobs work on."""
+
+    settings: Settings
+    database: Database
+    box: SecretBox
+    tls: ServerTls
+
+
+class CertificateWatch:
+    """Shows browsers the certificate that the database holds, whichever instance it came to."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._store = ClusterStore(tools.database, tools.box)
+        self._shown: TlsSpec | None = None
+
+    def check(self) -> None:
+        """Put a changed certificate in place; a broken one is logged and the old one stays."""
+        with self._tools.database.read() as session:
+            wanted = self._store.read_tls(session)
+        if wanted == self._shown:
+            return
+        self._shown = wanted
+        if wanted is None:
+            self._tools.tls.use_self_signed()
+        else:
+            key = wanted.key_pem.get_secret_value()
+            self._tools.tls.replace_certificate(wanted.cert_pem, key)
+        log.info("certificate", uploaded=wanted is not None)
+
+
+def prune(tools: Tools) -> None:
+    """Delete old events."""
+    with tools.database.write() as session:
+        deleted = prune_events(session, tools.settings.event_keep_days)
+    if deleted:
+        log.info("pruned", events=deleted)
+
+
+def guarded(name: str, job: Callable[[], None]) -> Callable[[], None]:
+    """Return `job` with our own errors logged in one line: the next run tries again."""
+
+    def run() -> None:
+        try:
+            job()
+        except ControlPlaneError as error:
+            log.warning("job failed", job=name, detail=error.detail)
+
+    return run
+
+
+def start_jobs(tools: Tools) -> BackgroundScheduler:
+    """Start all jobs; the caller shuts the scheduler down."""
+    scheduler = BackgroundScheduler(
+        timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1}
+    )
+    watch = CertificateWatch(tools)
+    certificate = guarded("certificate", watch.check)
+    certificate()
+    scheduler.add_job(certificate, "interval", seconds=CERTIFICATE_EVERY_S)
+    scheduler.add_job(guarded("prune", lambda: prune(tools)), "interval", hours=PRUNE_EVERY_H)
+    scheduler.add_job(guarded("renew", tools.tls.renew_own), "interval", hours=RENEW_EVERY_H)
+    scheduler.start()
+    return scheduler

@@ -1,0 +1,104 @@
+"""Starts one control plane process: state, schema, first admin, TLS, jobs, then the listener."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from controlplane.api.user_auth import login_rules
+from controlplane.app import create_app
+from controlplane.errors import SetupFailed
+from controlplane.jobs.scheduler import Tools, start_jobs
+from controlplane.settings import Settings
+from controlplane.store.crypto import SecretBox
+from controlplane.store.engine import Database
+from controlplane.store.instance import ensure_instance
+from controlplane.store.schema import migrate
+from controlplane.store.users import ensure_first_admin
+from controlplane.tls import ServerTls
+
+log = structlog.get_logger(__name__)
+
+SERVING_LOCK = "serving.lock"
+
+
+def open_database(settings: Settings) -> Database:
+    """Return the migrated database; a new one gets its instance id and first admin."""
+    database = Database(settings.database_url)
+    migrate(database)
+    with database.write() as session:
+        ensure_instance(session)
+    ensure_first_admin(database, login_rules(settings))
+    return database
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are finished first."""
+    make_state_dir(settings.state_dir)
+    with serving_lock(settings.state_dir, is_shared=True):
+        box = SecretBox.load(settings.state_dir)
+        database = open_database(settings)
+        tls = ServerTls(settings.state_dir)
+        app = create_app(settings, database)
+        app.state.secret_box = box
+        app.state.tls = tls
+        jobs = start_jobs(Tools(settings, database, box, tls))
+        log.info("serving", address=settings.listen, sqlite=database.is_sqlite)
+        try:
+            uvicorn.Server(_uvicorn_config(app, settings, tls)).run()
+        finally:
+            jobs.shutdown(wait=False)
+            database.close()
+
+
+def make_state_dir(path: Path) -> None:
+    """Make the state directory, readable by its owner only."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupFailed(f"{path} cannot be made: {error.strerror}.") from error
+
+
+@contextmanager
+def serving_lock(state_dir: Path, *, is_shared: bool) -> Iterator[None]:
+    """Hold the lock that every serving process shares and a restore needs for itself."""
+    try:
+        descriptor = os.open(state_dir / SERVING_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise SetupFailed(f"{state_dir} cannot be written: {error.strerror}.") from error
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        busy = "a restore is under way" if is_shared else "stop the control plane first"
+        raise SetupFailed(f"{state_dir} is in use: {busy}.") from error
+    finally:
+        os.close(descriptor)
+
+
+def _uvicorn_config(app: object, settings: Settings, tls: ServerTls) -> uvicorn.Config:
+    def context_factory(
+        config: uvicorn.Config, default: Callable[[], ssl.SSLContext]
+    ) -> ssl.SSLContext:
+        del config, default
+        return tls.context
+
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        host=settings.host,
+        port=settings.port,
+        ssl_context_factory=context_factory,
+        log_level=settings.log_level,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.stop_timeout_s,
+        timeout_keep_alive=30,
+        proxy_headers=False,
+    )
