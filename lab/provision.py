@@ -21,7 +21,7 @@ _PRIORITIES: Final = {"node-a": 150, "node-b": 100}
 _LAB_TIMINGS: Final = {
     "lease_duration_s": 6.0,
     "lease_margin_s": 1.5,
-    "lease_renew_deadline_s": 4.0,
+    "lease_renew_deadline_s": 2.0,
     "lease_retry_s": 0.5,
     "promise_s": 6.0,
 }

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from nodeagent.adapters.fault_point import fault_point
 from nodeagent.core.guard_state import ProofOffer
 from nodeagent.core.observation import GuardView
 from nodeagent.errors import Refused, Unreachable
@@ -113,6 +114,7 @@ class GuardClient:
         """Freeze Postfix for the body; raises `Refused` if it was not frozen all the while."""
         with self._connection() as connection:
             connection.call("freeze")
+            fault_point("frozen")
             freeze = Freeze(connection)
             yield freeze
             aside = {"aside": freeze.aside_reason} if freeze.aside_reason else {}

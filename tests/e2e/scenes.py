@@ -1,0 +1,46 @@
+"""Situations that many end-to-end tests begin with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.e2e.accounting import Load, Report, account
+from tests.e2e.driver import Lab, until
+
+SETTLE_S = 60.0
+
+
+@dataclass
+class Queued:
+    """A load that waits in the active node's queue, with a copy of all of it on the standby."""
+
+    load: Load
+    active: str
+    standby: str
+
+
+def mirrored(lab: Lab, standby: str, active: str) -> int:
+    """Count the messages of `active` that `standby` keeps a copy of."""
+    return int(lab.agent_status(standby)["mirrors"].get(active, 0))
+
+
+def fill(lab: Lab, count: int = 30) -> Queued:
+    """Queue mail that the destination defers, and wait until the standby has all of it."""
+    active, standby = lab.active(), lab.standby()
+    lab.set_sink("defer")
+    with Load(lab, rate=100, count=count) as load:
+        load.wait_for_count()
+    assert len(load.acknowledged) == count
+    until(lambda: mirrored(lab, standby, active) == count, "the standby has a copy of all", 30)
+    return Queued(load, active, standby)
+
+
+def deliver(lab: Lab, queued: Queued, *, settle_s: float = SETTLE_S) -> Report:
+    """Let the destination take mail again and account for everything."""
+    lab.set_sink("accept")
+    return account(lab, queued.load, settle_s=settle_s)
+
+
+def is_fenced(lab: Lab, node: str) -> bool:
+    """Tell whether a node's old mail is set aside."""
+    return bool(lab.agent_status(node)["role"] == "FENCED")
