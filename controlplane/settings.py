@@ -16,16 +16,23 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="RELAY_", extra="ignore", frozen=True)
 
-    state_dir: Path = Path("/var/lib/relay-controlplane")
+    state_dir: Path = Field(
+        default=Path("/var/lib/relay-controlplane"),
+        description="Keys, certificates and the embedded database.",
+    )
     database_url: str = Field(default="", description="Empty: a SQLite file in `state_dir`.")
-    listen: Annotated[str, StringConstraints(pattern=LISTEN_PATTERN)] = "0.0.0.0:8443"
-    event_keep_days: int = Field(default=90, ge=1)
-    stop_timeout_s: int = Field(default=5, ge=1)
-    log_level: str = "info"
+    listen: Annotated[str, StringConstraints(pattern=LISTEN_PATTERN)] = Field(
+        default="0.0.0.0:8443", description="HOST:PORT of the API and the GUI, HTTPS only."
+    )
+    event_keep_days: int = Field(default=90, ge=1, description="How long events are kept.")
+    stop_timeout_s: int = Field(
+        default=5, ge=1, description="How long requests may take to end at a stop."
+    )
+    log_level: str = Field(default="info", description="debug, info, warning or error.")
     session_hours: float = Field(default=12.0, gt=0, description="How long a login lasts.")
-    argon2_rounds: int = Field(default=3, ge=1)
-    argon2_memory_kib: int = Field(default=65536, ge=8)
-    argon2_parallelism: int = Field(default=2, ge=1)
+    argon2_rounds: int = Field(default=3, ge=1, description="Argon2 time cost of a password.")
+    argon2_memory_kib: int = Field(default=65536, ge=8, description="Argon2 memory cost.")
+    argon2_parallelism: int = Field(default=2, ge=1, description="Argon2 lanes.")
 
     @field_validator("listen")
     @classmethod
