@@ -22,7 +22,7 @@ SENDER_OPTIONS: Final = (
     "--no-inc-recursive",
     "--timeout=60",
 )
-_SHORT_OPTIONS: Final = re.compile(r"-[Wtpr]{4}e\d*\.[A-Za-z]*")
+_SHORT_OPTIONS: Final = re.compile(r"-[Wtpr]{4}e\d*\.\d*[A-Za-z]*")
 _STAGING: Final = re.compile(r"(?P<token>[0-9a-f]{32})/(?P<attempt>[1-9][0-9]{0,9})/?")
 _WORDS: Final = 6
 
