@@ -20,6 +20,7 @@ from controlplane.store.instance import mark_restored
 from controlplane.store.schema import migrate
 
 SIDE_FILES = ("-wal", "-shm")
+LOCK_SUFFIX = ".migrating"
 
 
 def back_up(settings: Settings, target: Path) -> None:
@@ -54,6 +55,7 @@ def restore(settings: Settings, source: Path) -> str:
         instance_id = _mark(f"sqlite:///{fresh}")
         _set_aside(target)
         fresh.rename(target)
+        _remove(fresh)
     except (OSError, sqlite3.Error) as error:
         raise SetupFailed(f"The restore failed, the database is as it was: {error}.") from error
     return instance_id
@@ -100,6 +102,7 @@ def _copy(source: Path, target: Path) -> None:
         closing(sqlite3.connect(target)) as writing,
     ):
         reading.backup(writing)
+        writing.execute("PRAGMA journal_mode=DELETE")
 
 
 def _set_aside(path: Path) -> None:
@@ -111,5 +114,5 @@ def _set_aside(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    for suffix in ("", *SIDE_FILES):
+    for suffix in ("", *SIDE_FILES, LOCK_SUFFIX):
         path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; an error of ours ends it with one sentence and exit code 1."""
+    os.umask(0o077)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         app()

@@ -2,9 +2,9 @@
 
 Theory of operation. Agents always connect with the SNI name `relay-control-plane` and trust only
 our own CA, whose fingerprint is part of each enrolment token; so whatever an administrator does to
-the browsers' certificate, no agent is cut off. Everybody else is shown the uploaded certificate, or a
-self-signed one until there is one. Both are chosen in the SNI callback of a single `SSLContext`, so
-a new certificate is in use from the next connection on, without a restart.
+the browsers' certificate, no agent is cut off. Everybody else is shown the uploaded certificate, or
+a self-signed one until there is one. Both are chosen in the SNI callback of a single `SSLContext`,
+so a new certificate is in use from the next connection on, without a restart.
 
 A certificate and its key live in one file, so that they can only be replaced together.
 """

@@ -1,11 +1,17 @@
-"""Fixtures that several tiers share: both databases, empty or migrated."""
+"""Fixtures that several tiers share: both databases, empty or migrated.
+
+Migrating takes longer than most tests: SQLite files are copied from one migrated file, PostgreSQL
+tests share one migrated database that is emptied before each of them.
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import inspect, text
 
 from controlplane.store.engine import Database
 from controlplane.store.schema import migrate
@@ -25,23 +31,55 @@ def postgres() -> Iterator[PostgresServer]:
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Give the URL of a fresh, empty database: each test runs on both."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'relay.db'}"
+        return f"sqlite:///{tmp_path / 'empty.db'}"
     return str(request.getfixturevalue("postgres").create_database())
 
 
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """Give a migrated database of either kind."""
-    opened = Database(database_url)
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a migrated SQLite file to copy from."""
+    path = tmp_path_factory.mktemp("migrated") / "relay.db"
+    opened = Database(f"sqlite:///{path}")
     migrate(opened)
+    opened.close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: PostgresServer) -> str:
+    """Give the URL of the migrated PostgreSQL database that tests share."""
+    url = postgres.create_database()
+    opened = Database(url)
+    migrate(opened)
+    opened.close()
+    return url
+
+
+@pytest.fixture
+def sqlite_database(migrated_file: Path, tmp_path: Path) -> Iterator[Database]:
+    """Give a migrated SQLite database of the test's own."""
+    path = tmp_path / "relay.db"
+    shutil.copyfile(migrated_file, path)
+    opened = Database(f"sqlite:///{path}")
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def sqlite_database(tmp_path: Path) -> Iterator[Database]:
-    """Give a migrated SQLite database, for tests where the kind does not matter."""
-    opened = Database(f"sqlite:///{tmp_path / 'relay.db'}")
-    migrate(opened)
+def postgres_database(migrated_postgres: str) -> Iterator[Database]:
+    """Give the migrated PostgreSQL database, emptied."""
+    opened = Database(migrated_postgres)
+    names = inspect(opened.engine).get_table_names()
+    tables = ", ".join(name for name in names if name != "alembic_version")
+    with opened.engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
     yield opened
     opened.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> Database:
+    """Give a migrated database of either kind: each test runs on both."""
+    opened = request.getfixturevalue(f"{request.param}_database")
+    assert isinstance(opened, Database)
+    return opened

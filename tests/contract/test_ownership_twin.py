@@ -153,7 +153,7 @@ class OwnershipMachine(RuleBasedStateMachine):
 
     @rule(queue=nodes, node=nodes, ids=some_ids, is_in_time=st.booleans())
     def adopt(self, queue: str, node: str, ids: tuple[str, ...], is_in_time: bool) -> None:
-        """A peer waits for the lease, takes it, commits its receipt in time or not, asks, ends."""
+        """Let a peer wait for the lease, take it, commit in time or not, ask, end."""
         self.advance(DURATION_S)
         self.both("acquire", node, wire.LeaseRequest(queue=queue))
         generation = self.generation(queue)
@@ -170,7 +170,7 @@ class OwnershipMachine(RuleBasedStateMachine):
 
     @rule(queue=nodes, to=nodes, is_used=st.booleans())
     def switch_over(self, queue: str, to: str, is_used: bool) -> None:
-        """A node takes its lease, grants it, tries to go back on it; the peer takes it or not."""
+        """Take the lease, grant it, try to go back on it; the peer takes it or not."""
         self.both("reconcile", queue, wire.ReconcileRequest(pending_ids=IDS))
         generation = self.generation(queue)
         request = wire.LeaseRequest(queue=queue, generation=generation, to=to)
@@ -197,7 +197,7 @@ class OwnershipMachine(RuleBasedStateMachine):
 
     @rule(queue=nodes)
     def confirm_dead(self, queue: str) -> None:
-        """An operator vouches that a host is off."""
+        """Vouch that a host is off."""
         assert self.real.confirm_dead(queue) == self.twin.confirm_dead(queue)
 
     @rule()
@@ -228,7 +228,7 @@ class OwnershipMachine(RuleBasedStateMachine):
 
     @rule(node=nodes, generation=st.integers(0, 6), ids=some_ids, number=st.integers(1, 3))
     def recover(self, node: str, generation: int, ids: tuple[str, ...], number: int) -> None:
-        """A node reports what it remembers."""
+        """Report what a node remembers."""
         receipt = wire.RememberedReceipt(
             number=number, queue="node-a", generation=1, holder="node-b", ids=ids
         )
@@ -251,7 +251,7 @@ class OwnershipMachine(RuleBasedStateMachine):
 
     @invariant()
     def generations_only_rise(self) -> None:
-        """A row's generation never falls, but by a restore."""
+        """See that no generation falls, but by a restore."""
         for queue, lease in self.twin.twin.state.leases.items():
             assert lease.generation >= self.generations.get(queue, 0)
             self.generations[queue] = lease.generation

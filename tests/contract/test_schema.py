@@ -57,8 +57,10 @@ def test_several_processes_starting_together_all_succeed(database_url: str) -> N
         assert is_current(connection)
 
 
-def test_a_database_from_a_newer_program_is_refused(database: Database) -> None:
+def test_a_database_from_a_newer_program_is_refused(database_url: str) -> None:
     """An unknown revision stops the start with one sentence."""
+    database = Database(database_url)
+    migrate(database)
     with database.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SetupFailed, match="newer version"):

@@ -19,7 +19,7 @@ from controlplane.store.engine import Database
 from controlplane.store.facts import ClusterFacts, NodeFacts
 from controlplane.store.leases import ensure_lease
 from controlplane.store.ownership import Ownership
-from controlplane.store.ownership_tables import AgentRow, LeaseRow, ReceiptRow
+from controlplane.store.ownership_tables import AgentRow, EventRow, LeaseRow, ReceiptRow
 from nodeagent.core import contract as wire
 from tests.fakes.lease_twin import LeaseTwin
 
@@ -222,6 +222,11 @@ class RealWorld:
         """Return whom a recovery waits for."""
         with self.database.read() as session:
             return instance.missing_nodes(session)
+
+    def events(self) -> list[EventRow]:
+        """Return every event in the order in which it came."""
+        with self.database.read() as session:
+            return list(session.execute(select(EventRow).order_by(col(EventRow.number))).scalars())
 
     def receipts(self) -> list[ReceiptRow]:
         """Return every receipt by number."""
