@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import TypeVar
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -14,14 +12,11 @@ from sqlmodel import Session
 
 from controlplane.api.cluster_access import NOT_FOUND, Body, StoreDep
 from controlplane.api.user_auth import ActiveCaller
-from controlplane.core.certificate import is_pair, parse_chain, parse_key
-from controlplane.core.names import BadValue
+from controlplane.core.certificate import parse_chain
 from controlplane.core.spec import TlsSpec
-from controlplane.errors import Invalid, NotFound
+from controlplane.errors import NotFound
 from controlplane.store.cluster import ClusterStore
-from controlplane.store.columns import utc_now
-
-T = TypeVar("T")
+from controlplane.tls import checked_pair
 
 router = APIRouter(prefix="/api/v1/tls", tags=["tls"])
 
@@ -69,7 +64,8 @@ def put_certificate(
     the next apply.
     """
     tls = TlsSpec(cert_pem=body.cert_pem, key_pem=body.key_pem)
-    view = certificate_view(_checked_chain(tls))
+    checked_pair(body.cert_pem, body.key_pem.get_secret_value())
+    view = certificate_view(parse_chain(body.cert_pem))
     store.replace_tls(tls, caller.actor, view.model_dump(mode="json"))
     return view
 
@@ -104,28 +100,6 @@ def _names(leaf: x509.Certificate) -> list[str]:
     hosts = extension.value.get_values_for_type(x509.DNSName)
     addresses = extension.value.get_values_for_type(x509.IPAddress)
     return [*hosts, *(str(address) for address in addresses)]
-
-
-def _checked_chain(tls: TlsSpec) -> list[x509.Certificate]:
-    chain = _parsed("cert_pem", lambda: parse_chain(tls.cert_pem))
-    key = _parsed("key_pem", lambda: parse_key(tls.key_pem.get_secret_value()))
-    if not is_pair(chain, key):
-        raise _refused("key_pem", "The private key does not belong to the certificate.")
-    if chain[0].not_valid_after_utc <= utc_now():
-        ended = chain[0].not_valid_after_utc.astimezone(UTC).date().isoformat()
-        raise _refused("cert_pem", f"The certificate expired on {ended}.")
-    return chain
-
-
-def _parsed(field: str, parse: Callable[[], T]) -> T:
-    try:
-        return parse()
-    except BadValue as error:
-        raise _refused(field, str(error)) from error
-
-
-def _refused(field: str, sentence: str) -> Invalid:
-    return Invalid(f"{sentence} Nothing was changed.", {field: sentence})
 
 
 def _stored_view(store: ClusterStore, session: Session) -> CertificateView:

@@ -1,0 +1,225 @@
+"""Settings, certificate and config versions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from controlplane.relayctl.connection import connect, path_of
+from controlplane.relayctl.errors import Misused, Refused
+from controlplane.relayctl.output import (
+    JsonFlag,
+    print_facts,
+    print_json,
+    print_line,
+    print_note,
+    print_table,
+)
+
+config = typer.Typer(help="Config versions: preview, diff, apply, roll back.", no_args_is_help=True)
+settings = typer.Typer(help="What all nodes share.", no_args_is_help=True)
+certificate = typer.Typer(help="TLS certificate of GUI and SMTP.", no_args_is_help=True)
+
+Reason = Annotated[str, typer.Option("--reason", "-m", help="Why, for the log.")]
+
+
+@config.command("preview")
+def preview(
+    node: Annotated[str | None, typer.Option(help="Only this node.")] = None,
+    path: Annotated[str | None, typer.Option(help="Print this file instead of the list.")] = None,
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what the present settings would be as files; exit code 1 when they cannot be applied."""
+    with connect() as client:
+        shown = client.get("/config/preview")
+    if node is not None:
+        shown["nodes"] = [one for one in shown["nodes"] if one["node"] == node]
+    if as_json:
+        print_json(shown)
+    else:
+        _print_preview(shown, path)
+    if shown["problems"]:
+        raise Refused("The settings have problems and cannot be applied.", shown["problems"])
+
+
+def _print_preview(shown: dict[str, Any], path: str | None) -> None:
+    if path is None:
+        rows = [
+            (one["node"], file["path"], file["mode"], file["size_bytes"])
+            for one in shown["nodes"]
+            for file in one["files"]
+        ]
+        print_table(("NODE", "FILE", "MODE", "BYTES"), rows, "There is nothing to render.")
+        return
+    files = [file for one in shown["nodes"] for file in one["files"] if file["path"] == path]
+    if not files:
+        raise Misused(f"No node gets a file {path}.")
+    print_line(files[0]["content"] or "(hidden: it holds secrets)")
+
+
+@config.command("diff")
+def diff(
+    from_version: Annotated[
+        int | None, typer.Option("--from", help="A version; left out: the newest.")
+    ] = None,
+    to_version: Annotated[
+        int | None, typer.Option("--to", help="A version; left out: the present settings.")
+    ] = None,
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what apply would change, or what differs between two versions."""
+    with connect() as client:
+        shown = client.get("/config/diff", from_version=from_version, to_version=to_version)
+    if as_json:
+        print_json(shown)
+    for one in [] if as_json else shown["files"]:
+        print_line(f"{one['node']} {one['path']} ({one['change']})\n{one['text']}\n")
+    if shown["problems"]:
+        raise Refused("The settings have problems and cannot be applied.", shown["problems"])
+    if not as_json and not shown["files"]:
+        print_line("Nothing differs.")
+
+
+@config.command("apply")
+def apply(reason: Reason = "", *, as_json: JsonFlag = False) -> None:
+    """Make a version of the present settings and assign it to all nodes."""
+    with connect() as client:
+        version = client.post("/config/apply", {"reason": reason})
+    if as_json:
+        print_json(version)
+    else:
+        print_line(f"Version {version['number']} ({version['sha256'][:12]}) is assigned.")
+        print_note("relayctl nodes list shows when each node runs it.")
+
+
+@config.command("rollback")
+def roll_back(
+    version: Annotated[int, typer.Argument(help="The version to go back to.")],
+    reason: Reason = "",
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """Assign the files of an old version again, as a new version; the settings stay."""
+    with connect() as client:
+        made = client.post(path_of("config", "rollback", version), {"reason": reason})
+    if as_json:
+        print_json(made)
+    else:
+        print_line(f"Version {made['number']} has the files of version {version}.")
+        print_note("The settings are unchanged: relayctl config diff shows the difference.")
+
+
+@config.command("versions")
+def versions(*, as_json: JsonFlag = False) -> None:
+    """List config versions, newest first."""
+    with connect() as client:
+        listed = client.get("/config/versions")
+    if as_json:
+        print_json(listed)
+        return
+    rows = [
+        (
+            one["number"],
+            one["created_at"][:19],
+            one["author"],
+            one["sha256"][:12],
+            one["restored_from"],
+            one["reason"],
+        )
+        for one in listed
+    ]
+    headings = ("VERSION", "MADE (UTC)", "BY", "HASH", "RESTORED FROM", "WHY")
+    print_table(headings, rows, "There is no version yet: relayctl config apply.")
+
+
+@settings.command("show")
+def show_settings(*, as_json: JsonFlag = False) -> None:
+    """Show the settings that all nodes share."""
+    with connect() as client:
+        shown = client.get("/cluster")["settings"]
+    if as_json:
+        print_json(shown)
+    else:
+        print_facts(dict(_flat(shown)))
+
+
+@settings.command("set")
+def set_settings(
+    changes: Annotated[list[str], typer.Argument(help="NAME=VALUE, e.g. vrrp.advert_int_s=0.1")],
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """Change settings; names are as `settings show` prints them, all changed together or none."""
+    body: dict[str, Any] = {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        section, dot, leaf = name.partition(".")
+        if not equals or not name:
+            raise Misused(f"{change} does not read NAME=VALUE.")
+        if dot:
+            body.setdefault(section, {})[leaf] = _value(text)
+        else:
+            body[name] = _value(text)
+    with connect() as client:
+        after = client.patch("/cluster", body)
+    if as_json:
+        print_json(after)
+    else:
+        print_line("Changed; what is rendered into files needs: relayctl config apply.")
+
+
+@certificate.command("show")
+def show_certificate(*, as_json: JsonFlag = False) -> None:
+    """Show the uploaded certificate."""
+    with connect() as client:
+        shown = client.get("/tls/certificate")
+    if as_json:
+        print_json(shown)
+    else:
+        print_facts(shown)
+
+
+@certificate.command("put")
+def put_certificate(
+    cert: Annotated[Path, typer.Argument(help="PEM file: the leaf, then its chain.")],
+    key: Annotated[Path, typer.Argument(help="PEM file: the private key.")],
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """Replace the certificate of the GUI and, after the next apply, of SMTP."""
+    body = {"cert_pem": _read(cert), "key_pem": _read(key)}
+    with connect() as client:
+        shown = client.put("/tls/certificate", body)
+    if as_json:
+        print_json(shown)
+    else:
+        print_line(f"Stored; valid until {shown['not_after'][:10]}, SHA-256 {shown['sha256']}.")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, object]]:
+    flat: list[tuple[str, object]] = []
+    for name, value in values.items():
+        inner = isinstance(value, dict)
+        flat += _flat(value, f"{prefix}{name}.") if inner else [(f"{prefix}{name}", value)]
+    return flat
+
+
+def _value(text: str) -> object:
+    """Return numbers, true, false and null as such, everything else as text."""
+    try:
+        value: object = json.loads(text)
+    except ValueError:
+        return text
+    return text if isinstance(value, dict | list) else value
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misused(f"{file} cannot be read: {error}.") from error

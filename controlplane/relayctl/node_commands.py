@@ -1,0 +1,217 @@
+"""Nodes and VIPs: list, add, change, remove, enrol, revoke."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from controlplane.relayctl.connection import connect, path_of
+from controlplane.relayctl.errors import Misused
+from controlplane.relayctl.output import (
+    JsonFlag,
+    age,
+    given,
+    print_done,
+    print_facts,
+    print_json,
+    print_table,
+)
+
+nodes = typer.Typer(help="The relay hosts.", no_args_is_help=True)
+vips = typer.Typer(help="The virtual addresses.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="The node's name.")]
+Address = Annotated[str | None, typer.Option(help="The node's own address.")]
+Interface = Annotated[str | None, typer.Option(help="Its network interface.")]
+Priority = Annotated[int | None, typer.Option(help="VRRP priority, 1 to 254.")]
+Mode = Annotated[str | None, typer.Option(help="standalone, master or slave.")]
+PrefixLen = Annotated[int | None, typer.Option(help="Prefix length of its network.")]
+SshUser = Annotated[str | None, typer.Option(help="User for SSH between the nodes.")]
+SshPort = Annotated[int | None, typer.Option(help="Port for SSH between the nodes.")]
+Hostname = Annotated[str | None, typer.Option(help="Postfix's myhostname.")]
+Maintenance = Annotated[
+    bool | None, typer.Option("--maintenance/--no-maintenance", help="Keep it off the VIPs.")
+]
+
+
+@nodes.command("list")
+def list_nodes(*, as_json: JsonFlag = False) -> None:
+    """List all nodes with what they last reported."""
+    with connect() as client:
+        views = client.get("/nodes")
+    if as_json:
+        print_json(views)
+        return
+    headings = ("NODE", "ADDRESS", "MODE", "PRIORITY", "ROLE", "VIPS", "CONFIG", "SEEN")
+    print_table(headings, [_row(view) for view in views], "There is no node yet.")
+
+
+def _row(view: dict[str, Any]) -> tuple[object, ...]:
+    node, status = view["node"], view["status"]
+    report = status["report"] or {}
+    role = report.get("role", "enrolled" if status["is_enrolled"] else "not enrolled")
+    live, wanted = report.get("config_version"), status["assigned_version"]
+    config = live if live == wanted else f"{wanted} wanted, {live or 'none'} live"
+    return (
+        node["name"],
+        node["address"],
+        node["cluster_mode"],
+        node["vrrp_priority"],
+        role,
+        report.get("holds_vips"),
+        config,
+        age(status["last_seen_s"]),
+    )
+
+
+@nodes.command("show")
+def show_node(name: Name, *, as_json: JsonFlag = False) -> None:
+    """Show one node."""
+    with connect() as client:
+        view = client.get(path_of("nodes", name))
+    if as_json:
+        print_json(view)
+    else:
+        status = {key: value for key, value in view["status"].items() if key != "report"}
+        print_facts({**view["node"], **status, **(view["status"]["report"] or {})})
+
+
+@nodes.command("add")
+def add_node(
+    name: Name,
+    address: Annotated[str, typer.Option(help="The node's own address.")],
+    *,
+    interface: Interface = None,
+    priority: Priority = None,
+    mode: Mode = None,
+    prefix_len: PrefixLen = None,
+    ssh_user: SshUser = None,
+    ssh_port: SshPort = None,
+    hostname: Hostname = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Describe a new node; its token comes with `nodes token`."""
+    body = given(
+        address=address,
+        interface=interface,
+        vrrp_priority=priority,
+        cluster_mode=mode,
+        prefix_len=prefix_len,
+        ssh_user=ssh_user,
+        ssh_port=ssh_port,
+        hostname=hostname,
+    )
+    with connect() as client:
+        if name in {view["node"]["name"] for view in client.get("/nodes")}:
+            raise Misused(f"There is a node {name} already; change it with: relayctl nodes set.")
+        print_done(client.put(path_of("nodes", name), body), f"Added {name}.", as_json=as_json)
+
+
+@nodes.command("set")
+def set_node(
+    name: Name,
+    *,
+    address: Address = None,
+    interface: Interface = None,
+    priority: Priority = None,
+    mode: Mode = None,
+    prefix_len: PrefixLen = None,
+    ssh_user: SshUser = None,
+    ssh_port: SshPort = None,
+    hostname: Hostname = None,
+    maintenance: Maintenance = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Change a node; what is left out stays."""
+    changes = given(
+        address=address,
+        interface=interface,
+        vrrp_priority=priority,
+        cluster_mode=mode,
+        prefix_len=prefix_len,
+        ssh_user=ssh_user,
+        ssh_port=ssh_port,
+        hostname=hostname,
+        is_maintenance=maintenance,
+    )
+    with connect() as client:
+        present = client.get(path_of("nodes", name))["node"]
+        present.pop("name")
+        answer = client.put(path_of("nodes", name), {**present, **changes})
+    print_done(answer, f"Changed {name}.", as_json=as_json)
+
+
+@nodes.command("remove")
+def remove_node(name: Name, *, as_json: JsonFlag = False) -> None:
+    """Remove a node and revoke its key."""
+    with connect() as client:
+        client.delete(path_of("nodes", name))
+    print_done({"removed": name}, f"Removed {name}.", as_json=as_json)
+
+
+@nodes.command("token")
+def make_token(name: Name, *, as_json: JsonFlag = False) -> None:
+    """Make a one-time token for `relay-agent enrol` on the node; it works for 24 hours."""
+    with connect() as client:
+        issued = client.post(path_of("nodes", name, "enrolment-token"))
+    print_done(issued, issued["token"], as_json=as_json)
+
+
+@nodes.command("revoke")
+def revoke_node(name: Name, *, as_json: JsonFlag = False) -> None:
+    """Refuse every further request of the node until it is enrolled anew."""
+    with connect() as client:
+        client.post(path_of("nodes", name, "revoke-key"))
+    print_done({"revoked": name}, f"The key of {name} is revoked.", as_json=as_json)
+
+
+@nodes.command("strike")
+def strike_node(name: Name, *, as_json: JsonFlag = False) -> None:
+    """Give up on a node that is gone for good, so that a restored control plane waits no longer."""
+    with connect() as client:
+        client.post(path_of("nodes", name, "strike"))
+    print_done({"struck": name}, f"{name} is struck off.", as_json=as_json)
+
+
+@vips.command("list")
+def list_vips(*, as_json: JsonFlag = False) -> None:
+    """List all VIPs."""
+    with connect() as client:
+        listed = client.get("/vips")
+    if as_json:
+        print_json(listed)
+        return
+    rows = [
+        (one["address"], one["virtual_router_id"], one["prefix_len"], one["interface"])
+        for one in listed
+    ]
+    print_table(("VIP", "ROUTER ID", "PREFIX LEN", "INTERFACE"), rows, "There is no VIP yet.")
+
+
+@vips.command("add")
+def add_vip(
+    address: Annotated[str, typer.Argument(help="The virtual address.")],
+    router_id: Annotated[int, typer.Option(help="VRRP router id, 1 to 255.")],
+    *,
+    prefix_len: PrefixLen = None,
+    interface: Interface = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Create or replace a VIP."""
+    body = given(virtual_router_id=router_id, prefix_len=prefix_len, interface=interface)
+    with connect() as client:
+        answer = client.put(path_of("vips", address), body)
+    print_done(answer, f"Stored {address}.", as_json=as_json)
+
+
+@vips.command("remove")
+def remove_vip(
+    address: Annotated[str, typer.Argument(help="The virtual address.")],
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """Remove a VIP."""
+    with connect() as client:
+        client.delete(path_of("vips", address))
+    print_done({"removed": address}, f"Removed {address}.", as_json=as_json)
