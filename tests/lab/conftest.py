@@ -1,0 +1,66 @@
+"""A bare lab for its own tests: network and hosts, but no cluster on them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from lab import hosts, lifecycle, network, storage
+from lab.layout import COMMANDS, HOSTS
+from lab.lock import exclusive
+from lab.settings import Settings
+
+
+def relay_lab(*words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does."""
+    return subprocess.run(
+        [COMMANDS / "relay-lab", *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def claimed_machine() -> Iterator[None]:
+    """Keep the labs of other test runs on this machine waiting."""
+    if os.geteuid() != 0:
+        pytest.skip("the lab needs root")
+    with exclusive(limit_s=3600, name="\0relay-lab-tests"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def bare_lab(claimed_machine: None) -> Iterator[None]:
+    """Give the network, with client, sink and node-a on it."""
+    del claimed_machine
+    lifecycle.down()
+    storage.prepare()
+    Settings().save()
+    network.create()
+    for name in ("client", "sink", "node-a"):
+        hosts.boot(HOSTS[name])
+    yield
+    lifecycle.down()
+
+
+@pytest.fixture
+def run(bare_lab: None) -> Iterator[Callable[..., str]]:
+    """Run a verb that must succeed; afterwards nothing is cut and all three hosts are on."""
+    del bare_lab
+
+    def must_run(*words: str) -> str:
+        done = relay_lab(*words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    yield must_run
+    network.heal()
+    for name in ("client", "sink", "node-a"):
+        if hosts.pid_of(HOSTS[name]) is None:
+            hosts.boot(HOSTS[name])
