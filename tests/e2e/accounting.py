@@ -26,6 +26,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, Self
 
@@ -127,7 +128,7 @@ class Load:
         if not self.attempts:
             return 0.0
         times = sorted([self.attempts[0].began_s, *self.acknowledged.values(), self._finished_s])
-        return max(after - before for before, after in zip(times, times[1:], strict=False))
+        return max(after - before for before, after in pairwise(times))
 
     def _work(self) -> None:
         try:

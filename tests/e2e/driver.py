@@ -106,14 +106,14 @@ class Lab:
 
     def active(self) -> str:
         """Name the node that has the VIP."""
-        holders = [name for name, host in self.status()["hosts"].items() if host["vip"]]
+        holders: list[str] = [name for name, host in self.status()["hosts"].items() if host["vip"]]
         assert len(holders) == 1, f"the VIP is on {holders}"
         return holders[0]
 
     def standby(self) -> str:
         """Name the other node."""
         active = self.active()
-        return next(name for name in NODES if name != active)
+        return str(next(name for name in NODES if name != active))
 
     def execute(self, host: str, *command: str, timeout_s: float = 30.0) -> str:
         """Run a command inside a host and give its output; it must end well."""
