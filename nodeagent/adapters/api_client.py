@@ -51,7 +51,8 @@ class ControlPlaneClient:
         )
 
     def _send(self, method: str, call: str, body: BaseModel | None, timeout_s: float) -> Any:
-        headers = {"Authorization": f"Bearer {self._token()}"}
+        token = self._token()
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         content = None
         if body is not None:
             headers["Content-Type"] = "application/json"
