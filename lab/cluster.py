@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from lab.layout import CONTROL_PLANE_URL, HOSTS, NODES, VIP, Host
 from lab.settings import load
 
 _AGENT_LIMIT_S: Final = 5.0
+_STATUS: Final = ("relay-agent", "status", "--json")
 _SMTP_LIMIT_S: Final = 1.0
 _POLL_S: Final = 0.2
 _OWN_QUEUES: Final = ("maildrop", "incoming", "active", "deferred", "hold")
@@ -55,8 +57,8 @@ def node_state(name: str, holders: tuple[str, ...]) -> NodeState:
     host = HOSTS[name]
     said: dict[str, Any] = {}
     if hosts.pid_of(host) is not None and not HostGroup(name).is_frozen:
-        text = hosts.run_inside(host, ["relay-agent", "status", "--json"], timeout_s=_AGENT_LIMIT_S)
-        said = json.loads(text) if text else {}
+        with suppress(LabError, ValueError):
+            said = json.loads(hosts.run_inside(host, _STATUS, timeout_s=_AGENT_LIMIT_S))
     return NodeState(name, said, name in holders)
 
 

@@ -39,8 +39,7 @@ def send_mails() -> int:
     before = _journal_lines()
     for sender, recipient in _MAILS:
         command = ["swaks", "--silent", "2", "--server", VIP, "--from", sender, "--to", recipient]
-        if hosts.run_inside(HOSTS["client"], command) is None:
-            raise LabError(f"The relay did not take a mail from {sender} to {recipient}.")
+        hosts.run_inside(HOSTS["client"], command)
     deadline = time.monotonic() + _DELIVERY_LIMIT_S
     while _journal_lines() - before < len(_MAILS) and time.monotonic() < deadline:
         time.sleep(_POLL_S)

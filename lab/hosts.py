@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Final, NoReturn
 
 from lab import network
@@ -174,11 +173,11 @@ def become(host: Host, command: Sequence[str]) -> NoReturn:
     os.execvpe(argv[0], argv, variables)  # noqa: S606 - no shell is the point
 
 
-def run_inside(host: Host, command: Sequence[str], *, timeout_s: float = 30) -> str | None:
-    """Run a command inside the host and give its output; None when it failed or took too long."""
+def run_inside(host: Host, command: Sequence[str], *, timeout_s: float = 30) -> str:
+    """Run a command inside the host and give its output; LabError when it failed."""
     argv = entry_command(host, command)
     group = HostGroup(host.name)
-    with suppress(subprocess.TimeoutExpired):
+    try:
         done = subprocess.run(
             argv,
             env=entry_environment(load()),
@@ -189,6 +188,9 @@ def run_inside(host: Host, command: Sequence[str], *, timeout_s: float = 30) -> 
             preexec_fn=lambda: group.join("exec"),
             check=False,
         )
-        if done.returncode == 0:
-            return done.stdout
-    return None
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"{command[0]} on {host.name} took longer than {timeout_s:g} s.") from error
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise LabError(f"{command[0]} on {host.name} failed: {lines[-1]}")
+    return done.stdout
