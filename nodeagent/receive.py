@@ -19,8 +19,9 @@ from typing import Final
 
 from nodeagent.adapters.owner import Owner
 from nodeagent.adapters.staging import make_place
+from nodeagent.core.names import is_node_name
 from nodeagent.core.rsync_command import SESSION_COMMAND, parse_server_command, server_words
-from nodeagent.errors import AgentError
+from nodeagent.errors import AgentError, Refused
 
 _SAFE_ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
@@ -47,6 +48,16 @@ def serve(options: argparse.Namespace, owner: Owner) -> None:
     Session(options.peer, places).run(LineChannel(0, 1))
 
 
+def run(options: argparse.Namespace, owner: Owner, command: str) -> None:
+    """Do what the peer asked for; raises `Refused` for all but a session and its transfer."""
+    if not is_node_name(options.peer):
+        raise Refused(f"{options.peer!r} is not the name of a node.")
+    if command == SESSION_COMMAND:
+        serve(options, owner)
+    else:
+        run_rsync(options.relay / "mirror" / options.peer, owner, command)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Serve what the peer asked for; a refusal is one sentence on standard error."""
     parser = argparse.ArgumentParser(prog="relay-receive", description="Forced SSH command.")
@@ -55,13 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--owner", default="postfix")
     parser.add_argument("peer")
     options = parser.parse_args(arguments)
-    owner = Owner.named(options.owner)
-    command = os.environ.get("SSH_ORIGINAL_COMMAND", "")
     try:
-        if command == SESSION_COMMAND:
-            serve(options, owner)
-        else:
-            run_rsync(options.relay / "mirror" / options.peer, owner, command)
+        run(options, Owner.named(options.owner), os.environ.get("SSH_ORIGINAL_COMMAND", ""))
     except AgentError as error:
         refuse(options.state / "events", options.peer, error)
 

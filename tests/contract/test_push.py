@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -226,6 +227,72 @@ class TestRestart:
         pair.freeze.refuses = False
         result = pair.push()
         assert (result.sent, result.is_full) == (1, False)
+
+
+class DeafLink(PeerLink):
+    """Loses the connection at a commit: before it is sent, or before it is answered."""
+
+    mode = ""
+
+    def ask(self, request, limit_s=60.0):
+        """Ask, unless it is a commit and this link is deaf."""
+        if request["op"] != "commit" or not self.mode:
+            return super().ask(request, limit_s)
+        if self.mode == "answer":
+            super().ask(request, limit_s)
+        self.mode = ""
+        self.close()
+        raise Unreachable("The connection was closed.")
+
+
+class TestUnknownOutcome:
+    """A commit without an answer is asked about, never assumed."""
+
+    @pytest.fixture
+    def deaf(self, pair) -> DeafLink:
+        """Give the link of a sender whose first push has gone well."""
+        link = pair.sshd.link()
+        deaf = DeafLink(link.peer, link._files)
+        pair.pusher = pair.new_agent("agent-9", deaf)
+        pair.queue.accept(1, 2)
+        pair.push()
+        pair.queue.deliver(queue_id(1), "incoming")
+        pair.queue.mark_done("incoming", queue_id(2))
+        return deaf
+
+    def test_a_commit_that_was_taken(self, pair, deaf):
+        """The mirror has moved on: the next push compares everything and ends in the same."""
+        deaf.mode = "answer"
+        with pytest.raises(Unreachable):
+            pair.push()
+        assert pair.keys() == {mail(queue_id(2))}
+        result = pair.push()
+        assert (result.is_full, result.sequence, result.messages) == (True, 3, 1)
+
+    def test_a_commit_that_never_arrived(self, pair, deaf):
+        """The mirror is where it was: the same changes go again, and nothing else."""
+        deaf.mode = "request"
+        with pytest.raises(Unreachable):
+            pair.push()
+        assert pair.keys() == {mail(queue_id(1)), mail(queue_id(2))}
+        result = pair.push()
+        assert (result.is_full, result.sent, result.removed) == (False, 1, 1)
+        live = pair.queue.place("incoming", queue_id(2)).read_bytes()
+        assert (pair.mirror.path / "mail" / queue_id(2)).read_bytes() == live
+
+    @pytest.mark.usefixtures("deaf")
+    def test_a_receiver_that_is_killed(self, pair):
+        """SIGKILL of the session on the other side; the next one takes over."""
+        pair.queue.accept(3)
+        wanted = f"{pair.sshd.relay} --state {pair.sshd.state} node-a"
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            words = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if "nodeagent.receive" in words and wanted in words and "env " not in words[:4]:
+                os.kill(int(process.parent.name), signal.SIGKILL)
+        with pytest.raises(Unreachable):
+            pair.push()
+        assert pair.push().messages == 2
+        assert pair.keys() == {mail(queue_id(2)), mail(queue_id(3))}
 
 
 class TestRefusal:
