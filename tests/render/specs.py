@@ -37,17 +37,17 @@ NODE_A = NodeSpec(
     address="198.51.100.11",
     cluster_mode=ClusterMode.MASTER,
     vrrp_priority=150,
-    interface="lo",
+    interface="eth0",
 )
 NODE_B = NodeSpec(
-    name="node-b", address="198.51.100.12", cluster_mode=ClusterMode.SLAVE, interface="lo"
+    name="node-b", address="198.51.100.12", cluster_mode=ClusterMode.SLAVE, interface="eth0"
 )
 NODE_C = NodeSpec(
     name="node-c",
     address="198.51.100.13",
     cluster_mode=ClusterMode.SLAVE,
     vrrp_priority=50,
-    interface="lo",
+    interface="eth0",
 )
 VIP = VipSpec(address="198.51.100.100", virtual_router_id=51)
 SECOND_VIP = VipSpec(address="198.51.100.101", virtual_router_id=52)
