@@ -20,7 +20,7 @@ PATIENCE_S = 20
 
 
 def ip(*arguments: str) -> str:
-    """Return what ip(8) prints."""
+    """Run the program of iproute2 and return what it prints."""
     done = subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
     return done.stdout
 
