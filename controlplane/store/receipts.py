@@ -8,9 +8,10 @@ and a reconcile in the same transaction has seen every receipt that can bind it.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import ARRAY, Integer, Select, Text, func, insert, literal, select
 from sqlmodel import Session, col
 
 from controlplane.errors import Conflict
@@ -25,7 +26,7 @@ from nodeagent.core.contract import (
     ReceiptState,
 )
 
-IDS_PER_QUERY = 5000
+NUMBERS_PER_QUERY = 1000
 
 
 def digest_of(ids: Iterable[str]) -> str:
@@ -109,14 +110,12 @@ def is_claim_true(session: Session, claim: Claim) -> bool:
 
 def owned_elsewhere(session: Session, node: str, ids: Sequence[str]) -> tuple[OwnedElsewhere, ...]:
     """Return those of `ids` that the last receipt naming them gives to another node."""
-    numbers: dict[str, int] = {}
-    for start in range(0, len(ids), IDS_PER_QUERY):
-        statement = (
-            select(col(ReceiptIdRow.id), func.max(col(ReceiptIdRow.number)))
-            .where(col(ReceiptIdRow.id).in_(ids[start : start + IDS_PER_QUERY]))
-            .group_by(col(ReceiptIdRow.id))
-        )
-        numbers.update((name, number) for name, number in session.execute(statement))
+    statement = (
+        select(col(ReceiptIdRow.id), func.max(col(ReceiptIdRow.number)))
+        .where(col(ReceiptIdRow.id).in_(_rows_of(session, ids)))
+        .group_by(col(ReceiptIdRow.id))
+    )
+    numbers = dict(session.execute(statement))
     owners = _holders(session, set(numbers.values()))
     return tuple(
         OwnedElsewhere(id=name, receipt=number, owner=owners[number])
@@ -127,9 +126,9 @@ def owned_elsewhere(session: Session, node: str, ids: Sequence[str]) -> tuple[Ow
 
 def add_ids(session: Session, number: int, ids: Iterable[str]) -> None:
     """Name `ids` in the receipt; none of them may be named there already."""
-    rows = [{"id": name, "number": number} for name in sorted(set(ids))]
-    if rows:
-        session.execute(insert(ReceiptIdRow.__table__), rows)  # type: ignore[attr-defined]
+    rows = _rows_of(session, ids).subquery()
+    named = select(rows.c[0], literal(number, Integer))
+    session.execute(insert(ReceiptIdRow).from_select(["id", "number"], named))
 
 
 def ids_of(session: Session, number: int) -> set[str]:
@@ -138,15 +137,20 @@ def ids_of(session: Session, number: int) -> set[str]:
     return set(session.execute(named).scalars())
 
 
+def _rows_of(session: Session, ids: Iterable[str]) -> Select[tuple[str]]:
+    """Return `ids` as a one-column SELECT with a single parameter, however many there are."""
+    names = sorted(set(ids))
+    if session.get_bind().dialect.name == "sqlite":
+        each = func.json_each(json.dumps(names)).table_valued("value")
+        return select(each.c.value)
+    return select(func.unnest(literal(names, ARRAY(Text))).column_valued("value"))
+
+
 def _holders(session: Session, numbers: set[int]) -> dict[int, str]:
-    holders: dict[int, str] = {}
-    wanted = sorted(numbers)
-    for start in range(0, len(wanted), IDS_PER_QUERY):
-        statement = select(col(ReceiptRow.number), col(ReceiptRow.holder)).where(
-            col(ReceiptRow.number).in_(wanted[start : start + IDS_PER_QUERY])
-        )
-        holders.update((number, holder) for number, holder in session.execute(statement))
-    return holders
+    statement = select(col(ReceiptRow.number), col(ReceiptRow.holder))
+    if len(numbers) <= NUMBERS_PER_QUERY:
+        statement = statement.where(col(ReceiptRow.number).in_(sorted(numbers)))
+    return dict(session.execute(statement))
 
 
 def _last_number(session: Session) -> int:

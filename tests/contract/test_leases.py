@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,7 +17,7 @@ SLACK_S = 60.0
 
 
 @pytest.fixture(params=["twin", "sqlite", "postgres"])
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
+def world(request: pytest.FixtureRequest) -> World:
     """Give a control plane with three enrolled nodes."""
     if request.param == "twin":
         made: World = TwinWorld()
@@ -27,7 +26,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         made = RealWorld(database)
     for node in NODES:
         made.enrol(node)
-    yield made
+    return made
 
 
 def reconcile(world: World, node: str = "node-a") -> wire.LeaseView | None:
