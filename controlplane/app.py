@@ -37,6 +37,8 @@ TAGS = [
         "description": "Numbered versions: preview, diff, apply, roll back.",
     },
     {"name": "leases", "description": "Who holds the lock on which node's queue."},
+    {"name": "queue", "description": "The messages on all nodes, in one list."},
+    {"name": "switchover", "description": "Hand over on purpose: nothing lost, nothing doubled."},
     {"name": "events", "description": "What happened on the nodes."},
     {"name": "audit", "description": "Who changed what."},
     {"name": "agent", "description": "What node agents call; authenticated by the node's key."},
@@ -62,6 +64,8 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
         description=DESCRIPTION.strip(),
         version=__version__,
         openapi_tags=TAGS,
+        docs_url=None,  # its scripts come from elsewhere and would run beside our session cookie
+        redoc_url=None,
         responses=REFUSALS,
     )
     app.state.settings = settings

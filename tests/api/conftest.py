@@ -12,10 +12,16 @@ from fastapi.testclient import TestClient
 
 from controlplane.app import create_app
 from controlplane.settings import Settings
+from controlplane.store.audit import Actor
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.passwords import PasswordCost
-from controlplane.store.users import FIRST_PASSWORD, LoginRules, ensure_first_admin
+from controlplane.store.users import (
+    FIRST_PASSWORD,
+    LoginRules,
+    change_password,
+    ensure_first_admin,
+)
 
 PASSWORD = "seven-Relays-42"
 CHEAP = LoginRules(cost=PasswordCost(rounds=1, memory_kib=8, parallelism=1))
@@ -59,18 +65,14 @@ def anonymous(app: FastAPI) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def client(app: FastAPI) -> Iterator[TestClient]:
+def client(app: FastAPI, sqlite_database: Database) -> Iterator[TestClient]:
     """Give a client that is logged in by bearer token, its first password already changed."""
+    actor = Actor("admin", "testclient")
+    issued = change_password(
+        sqlite_database, actor, current=FIRST_PASSWORD, new=PASSWORD, rules=CHEAP
+    )
     with TestClient(app, base_url="https://relay.test", raise_server_exceptions=False) as client:
-        first = {"user": "admin", "password": FIRST_PASSWORD}
-        token = client.post("/api/v1/session", json=first).json()["token"]
-        answer = client.put(
-            "/api/v1/session/password",
-            json={"current_password": FIRST_PASSWORD, "new_password": PASSWORD},
-            headers={"Authorization": f"Bearer {token}"},
-        )
-        client.cookies.clear()
-        client.headers["Authorization"] = f"Bearer {answer.json()['token']}"
+        client.headers["Authorization"] = f"Bearer {issued.token}"
         yield client
 
 

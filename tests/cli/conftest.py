@@ -16,10 +16,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from controlplane.relayctl.cli import run
+from controlplane.relayctl.profile import Profile, save_profile
 from controlplane.relayctl.trust import fetch_certificate, fingerprint_of
-from controlplane.store.users import FIRST_PASSWORD
+from controlplane.store.audit import Actor
+from controlplane.store.engine import Database
+from controlplane.store.users import FIRST_PASSWORD, change_password, log_in
 from controlplane.tls import ServerTls
-from tests.api.conftest import PASSWORD, app, settings, shared_app
+from tests.api.conftest import CHEAP, PASSWORD, app, settings, shared_app
 
 __all__ = ["app", "settings", "shared_app"]
 
@@ -120,12 +123,19 @@ def stranger(
 
 
 @pytest.fixture
-def relayctl(stranger: Operator, served: Served) -> Operator:
+def relayctl(stranger: Operator, served: Served, sqlite_database: Database) -> Operator:
     """Give an operator who is logged in with a password of their own."""
-    stranger.set(RELAYCTL_PASSWORD=FIRST_PASSWORD, RELAYCTL_NEW_PASSWORD=PASSWORD)
-    where = ("--url", served.url, "--fingerprint", served.fingerprint)
-    assert stranger("login", *where).code == 0
-    assert stranger("passwd").code == 0
+    first = log_in(sqlite_database, Actor("admin", "127.0.0.1"), FIRST_PASSWORD, CHEAP)
+    assert first.must_change_password
+    issued = change_password(
+        sqlite_database,
+        Actor("admin", "127.0.0.1"),
+        current=FIRST_PASSWORD,
+        new=PASSWORD,
+        rules=CHEAP,
+    )
+    profile = Profile(url=served.url, token=issued.token, fingerprint=served.fingerprint)
+    save_profile({"RELAYCTL_CONFIG": str(stranger.config)}, profile)
     stranger.set(RELAYCTL_PASSWORD=PASSWORD)
     return stranger
 
