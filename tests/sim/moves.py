@@ -14,8 +14,8 @@ from tests.sim import faults
 from tests.sim.world import World
 
 Move = tuple[str, tuple[Any, ...]]
-SHORT_S: Final = (0.1, 0.5, 1.0, 2.0)
-LONG_S: Final = (4.0, 7.0, 13.0, 17.0)
+SHORT_S: Final = (0.3, 2.0)
+LONG_S: Final = (7.0, 17.0, 17.0, 30.0)
 PAUSES_S: Final = (3.0, 9.0, 14.0, 20.0, 45.0)
 DELAYS_S: Final = (1.0, 4.0, 12.0, 30.0)
 DELIVERIES_S: Final = (0.0, 0.0, 1.0, 4.0, 30.0)
@@ -123,7 +123,7 @@ APPLY: Final[dict[str, Callable[..., None]]] = {
     "arm-fault": arm_fault,
     "arm-loss": arm_loss,
 }
-ALWAYS: Final = {"run": 40, "send": 10, "deliver": 5, "deliver-all": 8}
+ALWAYS: Final = {"run": 40, "send": 8, "deliver": 4, "deliver-all": 14}
 FAULTS: Final = {
     "crash": 6,
     "shut-down": 2,
@@ -149,7 +149,7 @@ CURES: Final = {
     "restore": {"backup": 5},
     "arm-fault": {"start-agent": 3, "boot": 3},
 }
-INCLUDED: Final = 0.35
+INCLUDED: Final = 0.25
 """How likely a life knows one kind of fault: few kinds at a time reach deeper than all at once."""
 
 

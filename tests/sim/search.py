@@ -14,9 +14,10 @@ from typing import Final
 
 from tests.sim.bugs import REAL, Clauses
 from tests.sim.moves import Move, apply, random_move, random_weights
+from tests.sim.traces import start
 from tests.sim.world import World
 
-MOVES: Final = 80
+MOVES: Final = 36
 SKEWS: Final = (1.0, 0.96, 1.04)
 
 
@@ -32,7 +33,7 @@ class Finding:
 
 def play(moves: tuple[Move, ...], world: World, *, is_settled: bool = True) -> None:
     """Do the moves until a promise breaks; then heal everything and check the end."""
-    world.run(18.0)
+    start(world)
     for move in moves:
         apply(world, move)
         if world.truth.violations:
@@ -41,13 +42,11 @@ def play(moves: tuple[Move, ...], world: World, *, is_settled: bool = True) -> N
         world.settle()
 
 
-def live(
-    seed: int, names: tuple[str, ...] = ("a", "b"), clauses: Clauses = REAL
-) -> Finding | None:
+def live(seed: int, names: tuple[str, ...] = ("a", "b"), clauses: Clauses = REAL) -> Finding | None:
     """Play one life."""
     random = Random(seed)
     rates = tuple(random.choice(SKEWS) for _ in names)
-    weights, length = random_weights(random), random.randrange(10, MOVES)
+    weights, length = random_weights(random), random.randrange(6, MOVES)
     moves = tuple(random_move(random, names, weights) for _ in range(length))
     with World(names, bugs=clauses, clock_rates=rates) as world:
         play(moves, world)
