@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import BoundedSemaphore
+from typing import Final
 
 from passlib.hash import argon2
 
+from controlplane.errors import Throttled
+
+HASHES_AT_ONCE: Final = 2
+HASH_WAIT_S: Final = 2.0
 MIN_LENGTH = 10
 MAX_LENGTH = 256
 MIN_DISTINCT = 5
@@ -14,6 +22,9 @@ _COMMON_WORDS = frozenset(
     {"admin", "administrator", "changeme", "letmein", "mailrelay", "password", "qwerty", "relay"}
     | {"qwertyuiop", "qwertz", "secret", "welcome", "iloveyou", "postfix", "passwort", "abcdefghij"}
 )
+
+
+_slots = BoundedSemaphore(HASHES_AT_ONCE)
 
 
 @dataclass(frozen=True)
@@ -33,12 +44,27 @@ def hash_password(password: str, cost: PasswordCost) -> str:
         memory_cost=cost.memory_kib,
         parallelism=cost.parallelism,
     )
-    return str(hasher.hash(password))
+    with _hashing():
+        return str(hasher.hash(password))
 
 
 def verify_password(password: str, password_hash: str) -> bool:
     """Tell whether `password` is the hashed one; over-long input is refused unhashed."""
-    return len(password) <= MAX_LENGTH and bool(argon2.verify(password, password_hash))
+    if len(password) > MAX_LENGTH:
+        return False
+    with _hashing():
+        return bool(argon2.verify(password, password_hash))
+
+
+@contextmanager
+def _hashing() -> Iterator[None]:
+    """Wait for one of few slots: a hash takes 64 MiB, and strangers can ask for many at once."""
+    if not _slots.acquire(timeout=HASH_WAIT_S):
+        raise Throttled("Too many people log in at this moment; try again.")
+    try:
+        yield
+    finally:
+        _slots.release()
 
 
 @lru_cache(maxsize=4)

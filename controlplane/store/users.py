@@ -35,6 +35,7 @@ FIRST_ADMIN = "admin"
 FIRST_PASSWORD = "Admin123"  # noqa: S105 - opens nothing but the password change
 FREE_FAILURES = 5
 LONGEST_WAIT_S = 900
+FAILURES_KEPT_S = 86400
 
 
 class LoginRefused(Unauthenticated):
@@ -116,7 +117,7 @@ def log_in(database: Database, actor: Actor, password: str, rules: LoginRules) -
     with database.write() as session:
         current = session.get(UserRow, actor.name)
         if is_right and current is not None and current.password_hash == stored:
-            session.exec(delete(UserSessionRow).where(col(UserSessionRow.expires_at) <= utc_now()))
+            _prune(session)
             _forget_failures(session, actor)
             audit.record(session, actor, "session.create", actor.name)
             return _issue(session, current, actor.address, rules)
@@ -161,6 +162,14 @@ def _wait_left_s(row: LoginFailureRow, now: datetime) -> int:
     exponent = min(row.failures - FREE_FAILURES + 1, LONGEST_WAIT_S.bit_length())
     ends_at = row.last_at + timedelta(seconds=min(2**exponent, LONGEST_WAIT_S))
     return max(0, int((ends_at - now).total_seconds()) + 1) if now < ends_at else 0
+
+
+def _prune(session: Session) -> None:
+    """Delete ended sessions, and failures so old that nobody waits for them."""
+    now = utc_now()
+    session.exec(delete(UserSessionRow).where(col(UserSessionRow.expires_at) <= now))
+    old = now - timedelta(seconds=FAILURES_KEPT_S)
+    session.exec(delete(LoginFailureRow).where(col(LoginFailureRow.last_at) < old))
 
 
 def _forget_failures(session: Session, actor: Actor) -> None:

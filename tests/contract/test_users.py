@@ -1,0 +1,204 @@
+"""Users on both databases: first admin, logins, throttling, hashing that strangers share."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from sqlmodel import select
+
+from controlplane.errors import Invalid, Throttled
+from controlplane.store import passwords
+from controlplane.store.audit import Actor, AuditFilter, list_entries, record, redact
+from controlplane.store.columns import utc_now
+from controlplane.store.engine import Database
+from controlplane.store.passwords import PasswordCost, hash_password, verify_password, weakness
+from controlplane.store.user_tables import LoginFailureRow, UserRow, UserSessionRow
+from controlplane.store.users import (
+    FIRST_PASSWORD,
+    LoginRefused,
+    LoginRules,
+    change_password,
+    ensure_first_admin,
+    find_user,
+    log_in,
+    log_out,
+    reset_admin,
+)
+
+CHEAP = PasswordCost(rounds=1, memory_kib=8, parallelism=1)
+RULES = LoginRules(cost=CHEAP)
+ADMIN = Actor("admin", "198.51.100.30")
+GOOD = "seven-Relays-42"
+
+
+@pytest.fixture
+def users(database: Database) -> Database:
+    """Give a database with its first admin."""
+    ensure_first_admin(database, RULES)
+    return database
+
+
+def test_instances_that_start_together_make_one_admin(database: Database) -> None:
+    """Whoever comes second finds it done."""
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: ensure_first_admin(database, RULES), range(4)))
+    assert made.count(True) == 1
+    with database.read() as session:
+        assert len(session.exec(select(UserRow)).all()) == 1
+
+
+def test_a_login_is_found_by_its_token_until_it_ends(users: Database) -> None:
+    """Token in, user out; after logging out, nobody."""
+    issued = log_in(users, ADMIN, FIRST_PASSWORD, RULES)
+    with users.read() as session:
+        found = find_user(session, issued.token)
+    assert found is not None
+    assert (found.name, found.must_change_password) == ("admin", True)
+    assert abs(found.expires_at - utc_now() - timedelta(hours=12)) < timedelta(minutes=1)
+    log_out(users, ADMIN, issued.token)
+    with users.read() as session:
+        assert find_user(session, issued.token) is None
+
+
+def test_a_changed_password_ends_every_other_session(users: Database) -> None:
+    """Only the fresh session is left, and only the new password works."""
+    for _ in range(2):
+        log_in(users, ADMIN, FIRST_PASSWORD, RULES)
+    fresh = change_password(users, ADMIN, current=FIRST_PASSWORD, new=GOOD, rules=RULES)
+    with users.read() as session:
+        assert len(session.exec(select(UserSessionRow)).all()) == 1
+        found = find_user(session, fresh.token)
+    assert found is not None
+    assert found.must_change_password is False
+    with pytest.raises(LoginRefused):
+        log_in(users, ADMIN, FIRST_PASSWORD, RULES)
+    assert log_in(users, ADMIN, GOOD, RULES).must_change_password is False
+
+
+def test_guessing_the_current_password_is_throttled_too(users: Database) -> None:
+    """A stolen session is no way around the throttle."""
+    for _ in range(5):
+        with pytest.raises(Invalid):
+            change_password(users, ADMIN, current="guess", new=GOOD, rules=RULES)
+    with pytest.raises(Throttled):
+        change_password(users, ADMIN, current=FIRST_PASSWORD, new=GOOD, rules=RULES)
+
+
+def test_the_throttle_counts_per_user_and_address(users: Database) -> None:
+    """Somebody else's guesses from elsewhere lock nobody out."""
+    for _ in range(5):
+        with pytest.raises(LoginRefused):
+            log_in(users, ADMIN, "guess", RULES)
+    with pytest.raises(Throttled):
+        log_in(users, ADMIN, FIRST_PASSWORD, RULES)
+    elsewhere = Actor("admin", "198.51.100.31")
+    assert log_in(users, elsewhere, FIRST_PASSWORD, RULES).user == "admin"
+
+
+def test_parallel_guesses_do_not_outrun_the_counter(users: Database) -> None:
+    """Twelve at once: five are looked at, the rest are told to wait."""
+
+    def guess(_: int) -> type[Exception]:
+        try:
+            log_in(users, ADMIN, "guess", RULES)
+        except (LoginRefused, Throttled) as error:
+            return type(error)
+        raise AssertionError
+
+    with ThreadPoolExecutor(6) as pool:
+        outcomes = list(pool.map(guess, range(12)))
+    assert outcomes.count(LoginRefused) == 5
+    assert outcomes.count(Throttled) == 7
+
+
+@pytest.mark.parametrize(("failures", "wait_s"), [(5, 2), (6, 4), (9, 32), (40, 900)])
+def test_each_failure_doubles_the_wait(users: Database, failures: int, wait_s: int) -> None:
+    """From two seconds up to a quarter of an hour."""
+    with users.write() as session:
+        session.add(LoginFailureRow(user_name="admin", address=ADMIN.address, failures=failures))
+    with pytest.raises(Throttled) as refused:
+        log_in(users, ADMIN, FIRST_PASSWORD, RULES)
+    said = int("".join(char for char in refused.value.detail if char.isdigit()))
+    assert wait_s - 2 <= said <= wait_s + 1
+
+
+def test_a_login_clears_what_is_over(users: Database) -> None:
+    """Ended sessions and old failures do not pile up."""
+    log_in(users, ADMIN, FIRST_PASSWORD, RULES)
+    with users.write() as session:
+        session.exec(select(UserSessionRow)).one().expires_at = utc_now() - timedelta(seconds=1)
+        old = utc_now() - timedelta(days=2)
+        session.add(LoginFailureRow(user_name="eve", address="x", failures=9, last_at=old))
+    log_in(users, ADMIN, FIRST_PASSWORD, RULES)
+    with users.read() as session:
+        assert len(session.exec(select(UserSessionRow)).all()) == 1
+        assert session.exec(select(LoginFailureRow)).all() == []
+
+
+def test_a_reset_admin_starts_over(users: Database) -> None:
+    """First password, no session, no wait."""
+    change_password(users, ADMIN, current=FIRST_PASSWORD, new=GOOD, rules=RULES)
+    reset_admin(users, RULES)
+    with users.read() as session:
+        assert session.exec(select(UserSessionRow)).all() == []
+    assert log_in(users, ADMIN, FIRST_PASSWORD, RULES).must_change_password is True
+
+
+def test_audit_rows_come_back_as_they_were_written(database: Database) -> None:
+    """Nested values, times with their zone, secrets replaced; newest first."""
+    before = {"port": 25, "password": "hidden-1", "list": [{"key_pem": "hidden-2"}, 3]}
+    with database.write() as session:
+        record(session, ADMIN, "route.update", "@e.com", before=before, after=None)
+        record(session, ADMIN, "vip.create", "198.51.100.100", after={"password": None})
+    with database.read() as session:
+        newest, oldest = list_entries(session, AuditFilter())
+        since = list_entries(session, AuditFilter(since=utc_now() + timedelta(hours=1)))
+    assert (newest.action, oldest.before) == ("vip.create", redact(before))
+    assert "hidden" not in str(oldest.before)
+    assert newest.after == {"password": None}
+    assert newest.at.utcoffset() == timedelta(0)
+    assert since == []
+
+
+def test_hashes_are_argon2id_with_the_cost_asked_for() -> None:
+    """RFC 9106 text form; the same password never gives the same hash."""
+    first, second = hash_password(GOOD, CHEAP), hash_password(GOOD, CHEAP)
+    assert first.startswith("$argon2id$v=19$m=8,t=1,p=1$")
+    assert first != second
+    assert verify_password(GOOD, first)
+    assert not verify_password(GOOD.upper(), first)
+    assert not verify_password("x" * 100_000, first)
+
+
+def test_strangers_cannot_ask_for_many_hashes_at_once() -> None:
+    """With all slots taken the next login is told to try again."""
+    taken = threading.Event()
+    done = threading.Event()
+
+    def hold() -> None:
+        with passwords._hashing():
+            taken.set()
+            done.wait(10)
+
+    holders = [threading.Thread(target=hold) for _ in range(passwords.HASHES_AT_ONCE)]
+    for holder in holders:
+        taken.clear()
+        holder.start()
+        assert taken.wait(5)
+    with pytest.raises(Throttled, match="at this moment"):
+        hash_password(GOOD, CHEAP)
+    done.set()
+    for holder in holders:
+        holder.join()
+    assert hash_password(GOOD, CHEAP)
+
+
+@pytest.mark.parametrize(
+    "password", ["seven-Relays-42", "NewAdmin123!", "lang-genug-ä", "a b c d e f"]
+)
+def test_a_decent_password_will_do(password: str) -> None:
+    """Length and variety decide, not a recipe of character classes."""
+    assert weakness(password, "admin") is None
