@@ -13,7 +13,7 @@ MACHINE_ADDRESS: Final = "198.51.100.1"
 VIP: Final = "198.51.100.100"
 CONTROL_PLANE_URL: Final = "https://198.51.100.10:8443"
 
-CGROUP_NAME: Final = "relay-lab"
+CGROUP_NAME: Final = os.environ.get("RELAY_LAB_CGROUP", "relay-lab")
 SWITCH_NETNS: Final = "relay-lab-switch"
 BRIDGE: Final = "lab"
 MACHINE_LINK: Final = "relay-lab0"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from lab.layout import COMMANDS, HOSTS, NODES
+from lab.layout import CGROUP_NAME, COMMANDS, HOSTS, NODES
 from lab.provision import ControlPlane, open_session
 from lab.settings import load
 
@@ -155,7 +155,7 @@ class Lab:
     def pids(self, host: str, service: str) -> list[int]:
         """Give the processes of a service as this machine numbers them."""
         for root in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")):
-            group = root / "relay-lab" / host / service / "cgroup.procs"
+            group = root / CGROUP_NAME / host / service / "cgroup.procs"
             if group.exists():
                 return [int(word) for word in group.read_text(encoding="ascii").split()]
         return []

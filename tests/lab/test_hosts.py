@@ -12,7 +12,7 @@ import pytest
 
 from lab import hosts, network
 from lab.cgroups import HostGroup
-from lab.layout import HOSTS
+from lab.layout import CGROUP_NAME, HOSTS
 from tests.lab.conftest import relay_lab
 from tests.lab.probe import can_reach, until
 
@@ -79,7 +79,7 @@ def test_power_loss_ends_processes_that_something_in_the_host_froze(run: Run) ->
     """Postfix frozen by the agent at the moment of the power loss dies as well."""
     until(lambda: can_reach("client", "198.51.100.11", 25), "Postfix runs on node-a", 30)
     for root in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")):
-        freezer = root / "relay-lab/node-a/postfix/cgroup.freeze"
+        freezer = root / CGROUP_NAME / "node-a/postfix/cgroup.freeze"
         if freezer.exists():
             freezer.write_text("1")
     run("kill", "node-a")

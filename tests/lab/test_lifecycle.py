@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from lab import cluster, hosts, lifecycle, network, storage
 from lab.command import run, succeeds
-from lab.layout import HOSTS, STATE_DIR
+from lab.layout import CGROUP_NAME, HOSTS, STATE_DIR
 from lab.lock import exclusive
 from lab.settings import Settings, load
 from tests.lab.conftest import relay_lab
@@ -36,14 +37,24 @@ def _traces() -> list[str]:
     """Everything of a lab that this machine still shows."""
     found = [line for line in run(["ip", "netns", "list"]).splitlines() if "relay-lab" in line]
     found += [line for line in run(["ip", "-br", "link"]).splitlines() if "relay-lab" in line]
-    found += [str(path) for path in Path("/sys/fs/cgroup").glob("*/relay-lab")]
-    found += [str(path) for path in Path("/sys/fs/cgroup").glob("relay-lab")]
+    found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{CGROUP_NAME}")]
+    found += [str(path) for path in Path("/sys/fs/cgroup").glob(CGROUP_NAME)]
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     found += [line for line in mounts if "relay-lab" in line]
-    processes = run(["ps", "-eo", "pid,args"]).splitlines()
-    found += [line for line in processes if "lab.init" in line or "lab.sink" in line]
+    found += [str(path) for path in Path("/proc").glob("[0-9]*") if _is_init(path)]
     found += [str(STATE_DIR)] if STATE_DIR.exists() else []
     return found
+
+
+def _is_init(process: Path) -> bool:
+    """Tell whether it is PID 1 of a host of this lab; another lab may run beside it."""
+    try:
+        command, variables = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
+    except OSError:
+        return False
+    match = re.search(rb"RELAY_LAB_STATE_DIR=([^\0]*)", variables)
+    state_dir = match[1].decode() if match else "/var/lib/relay-lab"
+    return b"lab.init" in command and state_dir == str(STATE_DIR)
 
 
 def test_down_leaves_nothing_behind() -> None:
