@@ -175,7 +175,8 @@ def _address(text: str) -> str:
 
 def _own_addresses(spec: ClusterSpec) -> tuple[str, ...]:
     """Return the addresses of all VIPs and nodes, as main.cf has them (IPv6 in brackets)."""
-    found = [parse_host_address(item.address) for item in (*spec.vips, *spec.nodes)]
+    texts = [*(vip.address for vip in spec.vips), *(node.address for node in spec.nodes)]
+    found = [parse_host_address(text) for text in texts]
     return tuple(f"[{one}]" if isinstance(one, IPv6Address) else str(one) for one in found)
 
 

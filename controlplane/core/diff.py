@@ -1,7 +1,7 @@
 """Shows what changes between two renderings, file by file, without showing a secret.
 
-A file is secret when its mode keeps others out (0600, 0640): of its changed lines only the first word is
-shown where the file is a lookup table (the sender, say), and nothing at all otherwise.
+A file is secret when its mode keeps others out (0600, 0640): of its changed lines only the first
+word is shown where the file is a lookup table (the sender, say), and nothing at all otherwise.
 """
 
 from __future__ import annotations
