@@ -81,7 +81,9 @@ def decide(
 ) -> tuple[PromiseState, str]:
     """Decide to adopt `queue`, or return the sentence that says why not.
 
-    `skip_waiting`: an operator vouched that the queue's node is off, so nobody relies on a promise.
+    `skip_waiting`: the queue was granted to this node, or an operator vouched that its node is
+    off, so nothing is waited for after a start. An open promise binds all the same: what was seen
+    may be old by now, and its node may be back and rely on the promise.
     """
     if queue in state.adopting:
         return state, ""
@@ -91,9 +93,9 @@ def decide(
         left_s = grace_s(state, boot_id, now_s)
         if left_s > 0:
             return state, f"Nothing is adopted for another {left_s:.1f} s after the start."
-        left_s = promised_s(state, boot_id, now_s, queue)
-        if left_s > 0:
-            return state, f"{queue} was promised another {left_s:.1f} s."
+    left_s = promised_s(state, boot_id, now_s, queue)
+    if left_s > 0:
+        return state, f"{queue} was promised another {left_s:.1f} s."
     return replace(state, adopting=state.adopting | {queue}), ""
 
 

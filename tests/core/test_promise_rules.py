@@ -116,9 +116,15 @@ def test_a_decision_survives_any_start():
 
 
 def test_an_operator_may_skip_the_waiting():
-    """With --confirm-dead nobody relies on a promise any more."""
-    state, _ = promise(STARTED)
-    assert decide(state, now_s=101.0, skip=True)[1] == ""
+    """With --confirm-dead nothing is waited for after a start."""
+    assert decide(STARTED, now_s=101.0, skip=True)[1] == ""
+
+
+def test_an_open_promise_binds_whoever_skips_the_waiting():
+    """The word of an operator may be old: the node may be back and rely on the promise."""
+    state, _ = promise(STARTED, now_s=101.0)
+    assert "promised" in decide(state, now_s=102.0, skip=True)[1]
+    assert decide(state, now_s=111.0, skip=True)[1] == ""
 
 
 steps = st.lists(
