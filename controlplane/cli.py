@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-import structlog
 import typer
 from pydantic import ValidationError
 
@@ -26,6 +24,7 @@ from controlplane.store.audit import SYSTEM
 from controlplane.store.engine import Database
 from controlplane.store.users import reset_admin
 from controlplane.tls import ca_fingerprint
+from nodeagent.core.log_format import configure_log
 from nodeagent.core.names import is_node_name
 
 T = TypeVar("T")
@@ -40,7 +39,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line; an error of ours ends it with one sentence and exit code 1."""
     os.umask(0o077)
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    configure_log()
     try:
         app()
     except ControlPlaneError as error:

@@ -7,7 +7,6 @@ import signal
 import sys
 from typing import Annotated
 
-import structlog
 import typer
 from pydantic import ValidationError
 from rich.console import Console
@@ -20,6 +19,7 @@ from nodeagent.adapters.ledger import Ledger
 from nodeagent.adapters.status_file import read_status
 from nodeagent.assembly import build_agent
 from nodeagent.core.contract import EnrolRequest
+from nodeagent.core.log_format import configure_log
 from nodeagent.errors import AgentError, Refused
 from nodeagent.settings import AgentSettings
 
@@ -124,14 +124,7 @@ def _print(content: dict[str, object], *, as_json: bool) -> None:
 
 def main() -> None:
     """Run the command line; an error is one sentence on standard error and exit code 1."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
-        ]
-    )
+    configure_log()
     try:
         app()
     except AgentError as error:

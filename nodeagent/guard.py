@@ -34,6 +34,7 @@ from nodeagent.adapters.freezers import LAST_RESORT, Freezer, find_freezer
 from nodeagent.adapters.postfix import Postfix
 from nodeagent.adapters.queue_dirs import QueueDirs
 from nodeagent.core.guard_state import GuardState, ProofKind, ProofOffer, after_aside, judge_proof
+from nodeagent.core.log_format import configure_log
 from nodeagent.errors import AgentError, Refused, ToolFailed
 from nodeagent.settings import AgentSettings
 
@@ -315,6 +316,7 @@ class GuardServer:
 
 def main() -> None:
     """Run the guard until SIGTERM; a stop leaves the queue as it is, the next start fences."""
+    configure_log()
     settings = AgentSettings()
     settings.run_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     spool = EventSpool(settings.state_directory / "events")

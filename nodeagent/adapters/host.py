@@ -14,7 +14,7 @@ from nodeagent.adapters.fault_point import fault_point
 from nodeagent.adapters.keepalived import Keepalived
 from nodeagent.adapters.postfix import Postfix
 from nodeagent.adapters.queue_counts import QueueCounter
-from nodeagent.adapters.ssh_files import SSHD_SNIPPET, SshFiles, sshd_snippet
+from nodeagent.adapters.ssh_files import SshFiles, install_sshd_snippet
 from nodeagent.adapters.vip import remove_addresses
 from nodeagent.core.contract import PeerView, QueueCounts
 from nodeagent.errors import Refused
@@ -43,11 +43,7 @@ class Host:
         """Make what daemons expect to find before the first tick."""
         self.keepalived.prepare()
         self.config.recover()
-        text = sshd_snippet(self.settings.ssh_config_directory)
-        if SSHD_SNIPPET.parent.is_dir() and (
-            not SSHD_SNIPPET.exists() or SSHD_SNIPPET.read_text() != text
-        ):
-            SSHD_SNIPPET.write_text(text)
+        install_sshd_snippet(self.settings.ssh_config_directory)
 
     def queue_counts(self) -> QueueCounts:
         """Return how many messages are where."""

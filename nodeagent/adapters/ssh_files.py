@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from nodeagent.core.contract import PeerView
 
+log = structlog.get_logger()
+
+SSHD_PID_FILE: Final = Path("/run/sshd.pid")
 SSHD_SNIPPET: Final = Path("/etc/ssh/sshd_config.d/mail-relay.conf")
 
 
@@ -60,6 +67,20 @@ class SshFiles:
             temporary.write_text(text)
             temporary.chmod(0o600)
             temporary.rename(path)
+
+
+def install_sshd_snippet(
+    directory: Path, snippet: Path = SSHD_SNIPPET, pid_file: Path = SSHD_PID_FILE
+) -> None:
+    """Have sshd(8) read our authorized_keys; it is told once, when the snippet changes."""
+    text = sshd_snippet(directory)
+    if not snippet.parent.is_dir() or (snippet.exists() and snippet.read_text() == text):
+        return
+    snippet.write_text(text)
+    try:
+        os.kill(int(pid_file.read_text()), signal.SIGHUP)
+    except (OSError, ValueError):
+        log.warning("sshd does not run: it will read our authorized_keys at its start")
 
 
 def sshd_snippet(directory: Path) -> str:
