@@ -7,7 +7,9 @@ generation above the row's (then this database is older than the cluster).
 
 `generation` rises at each change of holder. It also rises when a *peer* takes up again a lease that
 had run out meanwhile: a receipt that was refused because the lease had run out can then never be
-committed later by a request that was on its way, so a refusal is final.
+committed later by a request that was on its way, so a refusal is final. And it rises at every
+reconcile of a node: a grant that its sender gave up waiting for, and that is still on its way when
+the node takes its mail back, then finds another generation and does nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from controlplane.store.clock import database_now, read_clock_s
 from controlplane.store.ownership_tables import InstanceRow, LeaseRow
 from nodeagent.core.contract import LeaseView
 
-FIRST_GENERATION = 1
+FIRST_GENERATION = 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def acquire(session: Session, queue: str, node: str, duration_s: float) -> Lease
         col(LeaseRow.holder) == node,
         or_(col(LeaseRow.granted_to).is_(null()), col(LeaseRow.granted_to) == node),
     )
-    stays = and_(col(LeaseRow.holder) == node, or_(col(LeaseRow.queue) == node, ~_HAS_EXPIRED))
+    stays = and_(col(LeaseRow.holder) == node, col(LeaseRow.queue) != node, ~_HAS_EXPIRED)
     statement = (
         update(LeaseRow)
         .where(

@@ -68,7 +68,7 @@ def release(world: World, node: str, generation: int) -> wire.LeaseView | None:
 def test_a_new_node_holds_an_expired_lease_of_its_own(world: World) -> None:
     """Enrolment proves nothing: the lease belongs to its node and has run out."""
     lease = lease_of(world)
-    assert (lease.holder, lease.generation) == ("node-a", 1)
+    assert (lease.holder, lease.generation) == ("node-a", 0)
     assert lease.remaining_s <= 0
 
 
@@ -130,11 +130,21 @@ def test_the_own_node_waits_while_a_peer_holds_its_lease(world: World) -> None:
     """A returning host gets its lease back only after the peer's ended, at a new generation."""
     acquire(world, "node-b")
     assert reconcile(world) is None
-    assert not renew(world, generation=2)
-    release(world, "node-b", 2)
+    assert not renew(world, generation=1)
+    release(world, "node-b", 1)
     back = reconcile(world)
     assert back is not None
-    assert (back.holder, back.generation) == ("node-a", 3)
+    assert (back.holder, back.generation) == ("node-a", 2)
+
+
+def test_every_reconcile_begins_a_generation(world: World) -> None:
+    """A grant still on its way when the node takes its mail back finds another generation."""
+    reconcile(world)
+    back = reconcile(world)
+    assert back is not None
+    assert back.generation == 2
+    assert grant(world, "node-b", generation=1).lease is None
+    assert lease_of(world).granted_to is None
 
 
 def test_an_adopting_peer_extends_by_acquiring_again(world: World) -> None:
@@ -143,7 +153,7 @@ def test_an_adopting_peer_extends_by_acquiring_again(world: World) -> None:
     world.advance(600)
     again = acquire(world, "node-b")
     assert again is not None
-    assert again.generation == 2
+    assert again.generation == 1
     assert again.remaining_s > DURATION_S - SLACK_S
 
 
@@ -153,7 +163,7 @@ def test_a_peer_that_let_the_lease_run_out_gets_a_new_generation(world: World) -
     world.advance(DURATION_S + 1)
     again = acquire(world, "node-b")
     assert again is not None
-    assert again.generation == 3
+    assert again.generation == 2
 
 
 def test_a_renewal_never_touches_a_peers_lease(world: World) -> None:
@@ -192,7 +202,7 @@ def test_an_unused_grant_runs_out_as_any_lease(world: World) -> None:
     world.advance(DURATION_S + 1)
     back = reconcile(world)
     assert back is not None
-    assert (back.holder, back.generation, back.granted_to) == ("node-a", 1, None)
+    assert (back.holder, back.generation, back.granted_to) == ("node-a", 2, None)
 
 
 def test_a_grant_gives_the_peer_one_whole_duration(world: World) -> None:
@@ -314,7 +324,7 @@ def test_a_change_of_holder_is_an_event(database: Database) -> None:
         world.enrol(node)
     acquire(world, "node-b")
     assert [event.text for event in world.events() if event.kind == "lease"] == [
-        "node-b holds the lease of node-a's queue at generation 2."
+        "node-b holds the lease of node-a's queue at generation 1."
     ]
 
 
@@ -341,7 +351,7 @@ def test_of_many_that_acquire_at_once_exactly_one_wins(database: Database) -> No
     with database.read() as session:
         lease = read_lease(session, "node-a")
     assert lease is not None
-    assert (lease.holder, lease.generation) == (won[0], 2)
+    assert (lease.holder, lease.generation) == (won[0], 1)
 
 
 def test_two_instances_on_one_database_agree(database: Database) -> None:

@@ -22,7 +22,7 @@ class TwinLease:
     queue: str
     holder: str
     expires_at: float
-    generation: int = 1
+    generation: int = 0
     granted_to: str | None = None
     confirmed_dead: bool = False
     seen_generation: int = 0
@@ -258,7 +258,7 @@ class LeaseTwin:
         is_mine = lease.holder == node and lease.granted_to in {None, node}
         if not (is_mine or has_expired or lease.granted_to == node):
             return None
-        if lease.holder != node or (queue != node and has_expired):
+        if lease.holder != node or queue == node or has_expired:
             lease.generation += 1
         lease.holder = node
         lease.expires_at = self.clock() + self._duration_s

@@ -88,7 +88,7 @@ class SimGuard:
         if self.freeze is not None:
             self.freeze.is_valid = False
         self.is_draining = True
-        left_s = self.state.deadline_s + self.state.drain_s - self.node.boot_time_s()
+        left_s = self.state.drain_until_s - self.node.boot_time_s()
         if left_s <= 0 or not self.node.postfix.is_busy:
             self._end_fence()
             return
