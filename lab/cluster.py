@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,20 +63,30 @@ def node_state(name: str, holders: tuple[str, ...]) -> NodeState:
     return NodeState(name, said, name in holders)
 
 
+def node_states(holders: tuple[str, ...]) -> dict[str, NodeState]:
+    """Ask both nodes' agents at the same time."""
+    with ThreadPoolExecutor(len(NODES)) as pool:
+        states = list(pool.map(lambda name: node_state(name, holders), NODES))
+    return {state.name: state for state in states}
+
+
 def status() -> dict[str, Any]:
     """Everything about the lab that a test or a person asks for."""
     settings = load()
     holders = network.vip_holders()
+    states = node_states(holders)
     return {
         "vip": VIP,
         "control_plane_url": CONTROL_PLANE_URL,
         "admin": {"user": settings.admin_user, "password": settings.admin_password},
         "database": settings.database,
-        "hosts": {name: _host_status(host, holders) for name, host in HOSTS.items()},
+        "hosts": {
+            name: _host_status(host, holders, states.get(name)) for name, host in HOSTS.items()
+        },
     }
 
 
-def _host_status(host: Host, holders: tuple[str, ...]) -> dict[str, Any]:
+def _host_status(host: Host, holders: tuple[str, ...], state: NodeState | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "address": host.address,
         "pid": hosts.pid_of(host),
@@ -85,8 +96,7 @@ def _host_status(host: Host, holders: tuple[str, ...]) -> dict[str, Any]:
         "generation": None,
         "queue": None,
     }
-    if host.name in NODES:
-        state = node_state(host.name, holders)
+    if state is not None:
         found["role"] = state.role
         found["generation"] = state.said.get("generation")
         found["queue"] = count_queue(host)
@@ -113,7 +123,7 @@ def what_is_not_ready() -> str:
     holders = network.vip_holders()
     if len(holders) != 1:
         return f"the VIP is on {' and '.join(holders) or 'no host'}"
-    states = [node_state(name, holders) for name in NODES]
+    states = list(node_states(holders).values())
     for state in states:
         if missing := _what_node_lacks(state):
             return f"{state.name} {missing}"

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(
-    ca-certificates iproute2 keepalived kmod libsasl2-modules nftables openssh-client
+    ca-certificates iproute2 keepalived kmod libnet-ssleay-perl libsasl2-modules nftables openssh-client
     openssh-server openssl postfix postfix-lmdb postgresql-15 procps python3-venv rsync swaks
     util-linux
 )

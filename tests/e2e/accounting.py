@@ -359,7 +359,7 @@ def account(lab: Lab, load: Load, *, settle_s: float = 30.0, settle: bool = True
         if acknowledged <= set(deliveries()) and not _has_live_mail():
             break
         time.sleep(0.2)
-    live = {node: queued_ids(node) for node in NODES if lab.host(node)["pid"] is not None}
+    live = {node: queued_ids(node) for node in NODES if lab.is_on(node)}
     off = {node: queued_ids(node) for node in NODES if node not in live}
     pending = {node: queued_ids(node, is_pending=True) for node in NODES}
     for node, found in off.items():

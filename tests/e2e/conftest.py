@@ -7,8 +7,9 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from lab.errors import LabError
 from lab.lock import exclusive
-from tests.e2e.driver import Failed, Lab
+from tests.e2e.driver import Lab
 
 LOGS = ("agent", "guard", "mail", "keepalived")
 TAIL_LINES = 40
@@ -33,7 +34,7 @@ def lab(lab_once: Lab) -> Lab:
     """Give a healthy pair with empty queues; one that cannot be repaired is brought up anew."""
     try:
         lab_once.repair()
-    except (Failed, AssertionError):
+    except (LabError, AssertionError):
         lab_once.up()
     return lab_once
 

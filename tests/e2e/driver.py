@@ -12,12 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from lab import cluster, hosts, network
+from lab.cgroups import HostGroup
 from lab.layout import CGROUP_NAME, COMMANDS, HOSTS, NODES
 from lab.provision import ControlPlane, open_session
 from lab.settings import load
 
 READY_S: Final = 60.0
 UP_S: Final = 240.0
+_OBSTACLES: Final = ("/run/relay-lab/disabled", "/run/relay/fault-point")
 _MODE_FILE: Final = HOSTS["sink"].logs / "sink.mode"
 
 
@@ -104,9 +107,13 @@ class Lab:
         answer: dict[str, Any] = self.status()["hosts"][name]
         return answer
 
+    def is_on(self, host: str) -> bool:
+        """Tell whether a host has power, paused or not."""
+        return hosts.pid_of(HOSTS[host]) is not None
+
     def active(self) -> str:
         """Name the node that has the VIP."""
-        holders: list[str] = [name for name, host in self.status()["hosts"].items() if host["vip"]]
+        holders = network.vip_holders()
         assert len(holders) == 1, f"the VIP is on {holders}"
         return holders[0]
 
@@ -184,8 +191,7 @@ class Lab:
 
     def queue_sizes(self) -> dict[str, int]:
         """Count each node's own mail, pending included."""
-        hosts = self.status()["hosts"]
-        return {name: hosts[name]["queue"] for name in NODES}
+        return {name: cluster.count_queue(HOSTS[name]) for name in NODES}
 
     @contextmanager
     def sink_set(self, mode: str) -> Iterator[None]:
@@ -199,18 +205,17 @@ class Lab:
     def repair(self) -> None:
         """Bring a lab that a test left in any state back to ready, with empty queues."""
         self.heal()
-        for name, host in self.status()["hosts"].items():
-            if host["pid"] is None:
-                self.boot(name)
-            if host["is_paused"]:
-                self.resume(name)
+        for host in HOSTS.values():
+            if hosts.pid_of(host) is None:
+                hosts.boot(host)
+            if HostGroup(host.name).is_frozen:
+                hosts.resume(host)
         self.set_sink("accept")
         for node in NODES:
-            self.execute(node, "rm", "-rf", "/run/relay-lab/disabled", "/run/relay/fault-point")
-            self.signal(node, "agent", signal.SIGCONT)
-            self.signal(node, "guard", signal.SIGCONT)
-            self.signal(node, "keepalived", signal.SIGCONT)
-        self.wait("ready")
+            hosts.run_inside(HOSTS[node], ("rm", "-rf", *_OBSTACLES))
+            for service in ("agent", "guard", "keepalived"):
+                self.signal(node, service, signal.SIGCONT)
+        cluster.wait_for("ready", READY_S)
         for node in NODES:
-            self.execute(node, "postqueue", "-f")
+            hosts.run_inside(HOSTS[node], ("postqueue", "-f"))
         until(lambda: not any(self.queue_sizes().values()), "the queues are empty", READY_S)
