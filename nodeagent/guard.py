@@ -118,13 +118,12 @@ class Guard:
             if self._freeze is not None:
                 self._end_freeze("the lease ran out")
             self._postfix.signal_deliverers(signal.SIGSTOP, only="qmgr")
-            self._wait_for_deliveries(self._state.drain_s)
+            self._wait_for_deliveries(self._state.drain_until_s)
             self._set_aside("the lease was not renewed in time")
         if self._freeze is not None and now_s - self._freeze.began_s > FREEZE_LIMIT_S:
             self._end_freeze("the agent held a freeze for too long")
 
-    def _wait_for_deliveries(self, limit_s: float) -> None:
-        until_s = boot_time_s() + limit_s
+    def _wait_for_deliveries(self, until_s: float) -> None:
         while self._postfix.busy_deliverers() and boot_time_s() < until_s:
             time.sleep(POLL_S)
 

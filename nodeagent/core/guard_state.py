@@ -54,6 +54,15 @@ class GuardState:
         """Tell whether a proof has run out and the queue is not set aside yet."""
         return self.deadline_s > 0 and not self.is_proven(now_s)
 
+    @property
+    def drain_until_s(self) -> float:
+        """Until when running deliveries may end by themselves.
+
+        It counts from the deadline, not from the moment of looking: a host that stood still past it
+        grants no further time, because somebody else may have adopted meanwhile.
+        """
+        return self.deadline_s + self.drain_s
+
     def may_take_back(self, now_s: float) -> bool:
         """Tell whether pending mail may be moved: proven, and told whose it is."""
         return self.is_proven(now_s) and self.retired is not None

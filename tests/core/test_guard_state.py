@@ -112,3 +112,8 @@ def test_no_sequence_of_renewals_ends_a_fence(offers):
             state, offer(kind, generation=generation, deadline_s=deadline_s, sent_s=sent_s), NOW_S
         )
     assert state == FENCED
+
+
+def test_the_drain_counts_from_the_deadline():
+    """A guard that looks late, because its host stood still, leaves deliveries no further time."""
+    assert GuardState(generation=1, deadline_s=100.0, drain_s=1.5).drain_until_s == 101.5
