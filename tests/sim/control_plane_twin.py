@@ -1,7 +1,7 @@
 """The agent's port to the control plane, over the in-memory twin that passes the store's contract.
 
 One call is one transaction at one moment. The network around it is the world's: a request may be
-lost, may arrive long after its sender gave up (TCP retransmits for a dead client too), and an answer
+lost, may arrive long after its sender gave up (TCP retransmits for the dead too), and an answer
 may be lost after the transaction.
 """
 

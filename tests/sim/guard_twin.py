@@ -1,6 +1,6 @@
-"""The lease guard's twin: `nodeagent.guard` with sets for directories, over the same guard_state.
+"""The guard's twin: `nodeagent.guard` with sets for directories, over the same guard_state.
 
-Each method is one operation under the guard's lock. The guard outlives the agent, dies with the host
+Each method is one operation under the guard's lock. It outlives the agent, dies with the host
 and stands still while the host does; when a paused host goes on, its guard looks at the deadline
 before anything else happens there, as the real one does within its polling interval.
 """
@@ -214,7 +214,7 @@ class SimGuard:
         self.end_drain()
 
     def resumed(self) -> None:
-        """The host goes on after a pause: look before anything else runs."""
+        """Look before anything else runs: the host goes on after a pause."""
         if self.freeze is not None and self.node.boot_time_s() - self.freeze.began_s > (
             FREEZE_LIMIT_S
         ):

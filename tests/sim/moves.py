@@ -97,7 +97,7 @@ def start_keepalived(world: World, name: str) -> None:
     world.vrrp_changed()
 
 
-APPLY: Final[dict[str, Callable[..., None]]] = {
+APPLY: Final[dict[str, Callable[..., object]]] = {
     "run": World.run,
     "send": World.send,
     "deliver": deliver,
@@ -153,11 +153,12 @@ INCLUDED: Final = 0.25
 """How likely a life knows one kind of fault: few kinds at a time reach deeper than all at once."""
 
 
-def random_weights(random: Random) -> dict[str, int]:
-    """Choose the faults that one life knows, with what ends them."""
+def random_weights(random: Random, kinds: tuple[str, ...] = ()) -> dict[str, int]:
+    """Choose the faults that one life knows, or take `kinds`, with what ends them."""
     weights = dict(ALWAYS)
     for kind, weight in FAULTS.items():
-        if random.random() < INCLUDED:
+        is_included = random.random() < INCLUDED
+        if kind in kinds or (is_included and not kinds):
             weights[kind] = weight
             for cure, cure_weight in CURES.get(kind, {}).items():
                 weights[cure] = max(cure_weight, weights.get(cure, 0))
@@ -181,13 +182,13 @@ def random_move(random: Random, names: tuple[str, ...], weights: dict[str, int])
             node,
             random.randrange(3),
             random.choice(DELIVERIES_S),
-            random.random() < 0.2,  # noqa: PLR2004 - one in five
+            random.random() < 0.2,
         ),
         "stop-process": lambda: (node, random.choice(PAUSES_S)),
         "pause-host": lambda: (node, random.choice(PAUSES_S)),
         "cut": lambda: tuple(random.sample((*names, "cp"), 2)),
         "mend": lambda: tuple(random.sample((*names, "cp"), 2)),
-        "control-plane": lambda: (random.random() < 0.6,),  # noqa: PLR2004 - mostly up
+        "control-plane": lambda: (random.random() < 0.6,),
         "switchover": lambda: tuple(random.sample(names, 2)),
         "arm-fault": lambda: (
             node,

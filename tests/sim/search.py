@@ -42,11 +42,16 @@ def play(moves: tuple[Move, ...], world: World, *, is_settled: bool = True) -> N
         world.settle()
 
 
-def live(seed: int, names: tuple[str, ...] = ("a", "b"), clauses: Clauses = REAL) -> Finding | None:
-    """Play one life."""
+def live(
+    seed: int,
+    names: tuple[str, ...] = ("a", "b"),
+    clauses: Clauses = REAL,
+    kinds: tuple[str, ...] = (),
+) -> Finding | None:
+    """Play one life; with `kinds` only these faults happen in it."""
     random = Random(seed)
     rates = tuple(random.choice(SKEWS) for _ in names)
-    weights, length = random_weights(random), random.randrange(6, MOVES)
+    weights, length = random_weights(random, kinds), random.randrange(6, MOVES)
     moves = tuple(random_move(random, names, weights) for _ in range(length))
     with World(names, bugs=clauses, clock_rates=rates) as world:
         play(moves, world)
@@ -56,16 +61,20 @@ def live(seed: int, names: tuple[str, ...] = ("a", "b"), clauses: Clauses = REAL
 
 
 def search(
-    seeds: range, names: tuple[str, ...] = ("a", "b"), clauses: Clauses = REAL
+    seeds: range,
+    names: tuple[str, ...] = ("a", "b"),
+    clauses: Clauses = REAL,
+    kinds: tuple[str, ...] = (),
 ) -> Finding | None:
     """Return the first life that breaks a promise."""
-    return next((found for seed in seeds if (found := live(seed, names, clauses))), None)
+    lives = (live(seed, names, clauses, kinds) for seed in seeds)
+    return next((found for found in lives if found is not None), None)
 
 
 def main() -> None:
     """Search, and print what was found."""
     first, count = int(sys.argv[1]), int(sys.argv[2])
-    names = tuple("abcdef"[: int(sys.argv[3])]) if len(sys.argv) > 3 else ("a", "b")  # noqa: PLR2004
+    names = tuple("abcdef"[: int(sys.argv[3])]) if len(sys.argv) > 3 else ("a", "b")
     found = search(range(first, first + count), names)
     if found is None:
         sys.stdout.write(f"{count} lives, no promise broken.\n")

@@ -1,4 +1,4 @@
-"""What the simulator found in the protocol beyond the nineteen counterexamples, each as a script."""
+"""What the simulator found in the protocol beyond the nineteen counterexamples, as scripts."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ class TestPhysics:
         assert traces[0] == traces[1]
 
     def test_a_partition_leaves_the_vip_on_both_sides(self, world):
-        """keepalived has no quorum."""
+        """VRRP has no quorum."""
         world.run(2.0)
         world.cut("a", "b")
         world.run(1.0)

@@ -7,7 +7,7 @@ so that a partition leaves it on both sides, and a killed keepalived leaves it w
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Self
 
 from nodeagent.core.contract import Timings
 from tests.sim.bugs import REAL, Clauses
@@ -60,7 +60,7 @@ class World:
             node.boot()
             self.clock.after(0.1 * (number + 1), self._beat_of(node))
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
         """Use it as a context, so that no process of it is left behind."""
         return self
 
