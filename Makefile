@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-down test check lint bench
+.PHONY: help install demo demo-down test check lint docs bench
 
 BIN := .venv/bin
 
@@ -26,6 +26,9 @@ lint: install ## ruff, mypy and import-linter
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+docs: install ## docs/reference, written anew by the program itself
+	@$(BIN)/python docs/generate.py
 
 bench: install ## the figures, as a table (root, minutes)
 	@$(BIN)/pytest -q -s -m bench tests/bench

@@ -370,7 +370,7 @@ def main(arguments: list[str] | None = None) -> int:
     stale = stale_pages(options.directory)
     for name, text in stale.items():
         if options.check:
-            sys.stderr.write(f"{name} is stale: run docs/generate.py.\n")
+            sys.stderr.write(f"{name} is stale: run make docs.\n")
         else:
             options.directory.mkdir(parents=True, exist_ok=True)
             (options.directory / name).write_text(text)
