@@ -295,6 +295,33 @@ def test_every_page_is_linked_from_the_contents() -> None:
     assert missing == []
 
 
+def broken_diagrams(_page: Path, text: str) -> Iterator[str]:
+    """Find what Mermaid stumbles over: unbalanced blocks, and a semicolon, which ends a message."""
+    for number, diagram in enumerate(re.findall(r"```mermaid\n(.*?)```", text, re.DOTALL), 1):
+        words = [line.split()[0] for line in diagram.splitlines() if line.strip()]
+        opened = sum(words.count(word) for word in ("alt", "loop", "opt", "subgraph"))
+        if ";" in diagram:
+            yield f"diagram {number} has a semicolon"
+        if opened != words.count("end"):
+            yield f"diagram {number} opens {opened} blocks and ends {words.count('end')}"
+
+
+def test_diagrams_can_be_drawn() -> None:
+    """No diagram of the docs breaks off in the middle."""
+    found = [f"{name_of(p)}: {s}" for p in PAGES for s in broken_diagrams(p, p.read_text())]
+    assert found == [], "\n".join(found)
+
+
+def test_every_failure_has_its_diagram_and_its_four_answers() -> None:
+    """Each section says what is promised and not, what is seen, and what to do."""
+    text = (ROOT / "docs/explanation/failure-modes.md").read_text()
+    for section in text.split("\n## ")[1:]:
+        title = section.partition("\n")[0]
+        assert section.count("sequenceDiagram") == 1, title
+        for answer in ("**Promised.**", "**Not promised.**", "**You see.**", "**You do.**"):
+            assert section.count(answer) == 1, f"{title}: {answer}"
+
+
 def test_decisions_are_short_and_numbered_once() -> None:
     """An ADR has at most 120 lines, the four parts, and a number of its own."""
     decisions = sorted((ROOT / "docs/adr").glob("*.md"))
@@ -325,6 +352,8 @@ BAD_SAMPLES = [
     (mock_in_use, "from unittest.mock import MagicMock\n", "line 1 uses a mock"),
     (unfinished, "# TODO: later\n", "line 1 is unfinished"),
     (swallowed_failure, "postfix stop || true\n", "line 1 hides a failure"),
+    (broken_diagrams, "```mermaid\nA->>B: a; b\n```\n", "diagram 1 has a semicolon"),
+    (broken_diagrams, "```mermaid\nalt x\nA->>B: a\n```\n", "opens 1 blocks and ends 0"),
     (dead_links, "[a](nowhere.md)\n", "nowhere.md leads nowhere"),
     (dead_links, "# Here\n[a](#there)\n", "#there: there is no such heading"),
 ]
