@@ -1,21 +1,24 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-down test check lint docs bench
+.PHONY: require-root help install demo demo-down test check lint docs bench
 
 BIN := .venv/bin
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+require-root:
+	@[ "$$(id -u)" = 0 ] || { echo "This makes namespaces and needs root: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
+
 install: ## Debian packages and .venv, only what is missing (root)
 	@./lab/install.sh
 
-demo: install ## a whole cluster on this machine, with a few mails sent through it (root)
+demo: require-root install ## a whole cluster on this machine, with a few mails sent through it (root)
 	@$(BIN)/python -m lab.demo
 
-demo-down: ## remove every trace of the demo (root)
+demo-down: require-root ## remove every trace of the demo (root)
 	@if [ -x $(BIN)/relay-lab ]; then $(BIN)/relay-lab down; else echo "There is no demo here."; fi
 
-test: install ## all tests, but no figures (root)
+test: require-root install ## all tests, but no figures (root)
 	@$(BIN)/pytest -q -m "not bench" --ignore=tests/bench
 
 check: install lint ## style, types, layers and the fast tests
@@ -30,5 +33,5 @@ lint: install ## ruff, mypy and import-linter
 docs: install ## docs/reference, written anew by the program itself
 	@$(BIN)/python docs/generate.py
 
-bench: install ## the figures, as a table (root, minutes)
+bench: require-root install ## the figures, as a table (root, minutes)
 	@$(BIN)/pytest -q -s -m bench tests/bench

@@ -19,10 +19,10 @@ from lab.errors import LabError
 from lab.layout import CONTROL_PLANE_URL, HOSTS, NODES, VIP, Host
 from lab.settings import load
 
-_AGENT_LIMIT_S: Final = 5.0
+_AGENT_LIMIT_S: Final = 15.0
 _STATUS: Final = ("relay-agent", "status", "--json")
 _SMTP_LIMIT_S: Final = 1.0
-_POLL_S: Final = 0.2
+_POLL_S: Final = 0.3
 _OWN_QUEUES: Final = ("maildrop", "incoming", "active", "deferred", "hold")
 
 
@@ -114,7 +114,10 @@ def answers_smtp(address: str, port: int = 25) -> bool:
 
 
 def what_is_not_ready() -> str:
-    """Say what is still missing for a healthy pair; empty when nothing is."""
+    """Say what is still missing for a healthy pair; empty when nothing is.
+
+    What costs least is looked at first: asking an agent starts a program on its host.
+    """
     for name, host in HOSTS.items():
         if hosts.pid_of(host) is None:
             return f"{name} is off"
@@ -123,6 +126,8 @@ def what_is_not_ready() -> str:
     holders = network.vip_holders()
     if len(holders) != 1:
         return f"the VIP is on {' and '.join(holders) or 'no host'}"
+    if not answers_smtp(VIP):
+        return "nothing answers with 220 on the VIP"
     states = list(node_states(holders).values())
     for state in states:
         if missing := _what_node_lacks(state):
@@ -134,7 +139,9 @@ def what_is_not_ready() -> str:
     standby = next(state for state in states if not state.has_vip)
     if active.name not in (standby.said.get("mirrors") or {}):
         return f"{standby.name} has no mirror of {active.name} yet"
-    return "" if answers_smtp(VIP) else "nothing answers with 220 on the VIP"
+    if active.said.get("push_age_s") is None:
+        return f"{active.name} has not pushed its queue since it started"
+    return ""
 
 
 def _what_node_lacks(state: NodeState) -> str:
@@ -157,10 +164,12 @@ def what_is_not_active(name: str) -> str:
     holders = network.vip_holders()
     if name not in holders:
         return f"the VIP is on {' and '.join(holders) or 'no host'}"
+    if not answers_smtp(VIP):
+        return "nothing answers with 220 on the VIP"
     state = node_state(name, holders)
     if state.role != "ACTIVE":
         return f"{name} is {state.role or 'without an agent that answers'}"
-    return "" if answers_smtp(VIP) else "nothing answers with 220 on the VIP"
+    return ""
 
 
 def wait_until(missing: Callable[[], str], timeout_s: float) -> None:

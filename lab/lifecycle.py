@@ -9,7 +9,7 @@ from lab.layout import HOSTS, NODES
 from lab.progress import step
 from lab.settings import Settings
 
-_READY_LIMIT_S: Final = 90.0
+_READY_LIMIT_S: Final = 180.0
 
 
 def up(settings: Settings) -> None:
