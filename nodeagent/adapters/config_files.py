@@ -89,7 +89,7 @@ class ConfigFiles:
     def _stage(self, bundle: ConfigBundle, staging: Path) -> None:
         live = self._root / POSTFIX
         if live.is_dir():
-            shutil.copytree(live, staging / POSTFIX, symlinks=True)
+            shutil.copytree(live, staging / POSTFIX, ignore_dangling_symlinks=True)
         for file in bundle.files:
             self._write(staging, file)
         for table in indexed_tables(bundle.files):
@@ -97,7 +97,11 @@ class ConfigFiles:
 
     def _write(self, root: Path, file: ConfigFile) -> Path:
         path = root / file.path.lstrip("/")
-        write_private(path, file.content.encode())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".new")
+        temporary.touch(mode=0o600)
+        temporary.write_text(file.content, errors="surrogateescape")
+        temporary.rename(path)
         path.chmod(int(file.mode, 8))
         owner = pwd.getpwnam(file.owner)
         shutil.chown(path, owner.pw_uid, owner.pw_gid)

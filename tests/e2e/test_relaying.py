@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from lab.layout import NODES, VIP
+from lab.provision import ControlPlane
 from tests.e2e.accounting import Load, account
 from tests.e2e.driver import Failed, Lab, until
 
@@ -65,31 +68,32 @@ def test_every_acknowledged_message_is_delivered_once(lab: Lab):
 def test_a_config_that_a_daemon_refuses_stays_off_that_node(lab: Lab):
     """P6: the API accepts an interface that the node does not have; keepalived does not."""
     api = lab.api()
-    before = {node: lab.agent_status(node)["config_version"] for node in NODES}
-    node = api.get("/api/v1/nodes/node-b")
-    api.put("/api/v1/nodes/node-b", {**_writable(node), "interface": "eth7"})
+    before = lab.agent_status("node-b")["config_version"]
+    node = {**api.call("GET", "nodes/node-b")["node"]}
+    name = node.pop("name")
+    api.call("PUT", f"nodes/{name}", {**node, "interface": "eth7"})
     try:
-        version = api.post("/api/v1/config/apply", {"reason": "a wrong interface"})["version"]
+        version = api.call("POST", "config/apply", {"reason": "a wrong interface"})["version"]
         until(
-            lambda: api.get("/api/v1/nodes/node-b")["report"]["config_failed_version"] == version,
+            lambda: reported(api, name)["config_failed_version"] == version,
             "node-b refuses the version",
             30,
         )
-        report = api.get("/api/v1/nodes/node-b")["report"]
-        assert "eth7" in report["config_error"]
-        assert lab.agent_status("node-b")["config_version"] == before["node-b"]
+        assert "eth7" in reported(api, name)["config_error"]
+        assert lab.agent_status(name)["config_version"] == before
         assert "queued as" in swaks(lab, "a@allowed-domain.tld", "b@example.com")
     finally:
-        api.put("/api/v1/nodes/node-b", _writable(node))
-        version = api.post("/api/v1/config/apply", {"reason": "put right"})["version"]
-    for name in NODES:
+        api.call("PUT", f"nodes/{name}", node)
+        version = api.call("POST", "config/apply", {"reason": "put right"})["version"]
+    for each in NODES:
         until(
-            lambda name=name: lab.agent_status(name)["config_version"] == version,
-            f"{name} runs the repaired version",
+            lambda each=each: lab.agent_status(each)["config_version"] == version,
+            f"{each} runs the repaired version",
             30,
         )
 
 
-def _writable(node: dict) -> dict:
-    fields = ("name", "address", "prefix_len", "interface", "vrrp_priority", "cluster_mode")
-    return {name: node[name] for name in fields if name in node}
+def reported(api: ControlPlane, node: str) -> dict[str, Any]:
+    """Return the node's last report as the REST API shows it."""
+    answer: dict[str, Any] = api.call("GET", f"nodes/{node}")["status"]["report"]
+    return answer
