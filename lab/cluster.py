@@ -118,11 +118,8 @@ def what_is_not_ready() -> str:
 
     What costs least is looked at first: asking an agent starts a program on its host.
     """
-    for name, host in HOSTS.items():
-        if hosts.pid_of(host) is None:
-            return f"{name} is off"
-        if HostGroup(name).is_frozen:
-            return f"{name} stands still"
+    if missing := _what_hosts_lack():
+        return missing
     holders = network.vip_holders()
     if len(holders) != 1:
         return f"the VIP is on {' and '.join(holders) or 'no host'}"
@@ -141,6 +138,15 @@ def what_is_not_ready() -> str:
         return f"{standby.name} has no mirror of {active.name} yet"
     if active.said.get("push_age_s") is None:
         return f"{active.name} has not pushed its queue since it started"
+    return ""
+
+
+def _what_hosts_lack() -> str:
+    for name, host in HOSTS.items():
+        if hosts.pid_of(host) is None:
+            return f"{name} is off"
+        if HostGroup(name).is_frozen:
+            return f"{name} stands still"
     return ""
 
 

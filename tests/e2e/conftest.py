@@ -8,8 +8,7 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from lab.errors import LabError
-from lab.lock import exclusive
-from tests.e2e.driver import Lab
+from tests.e2e.driver import Lab, claim_machine
 
 LOGS = ("agent", "guard", "mail", "keepalived")
 TAIL_LINES = 40
@@ -20,13 +19,13 @@ def lab_once() -> Iterator[Lab]:
     """Bring a lab up for the whole session; another session's labs are waited for."""
     if os.geteuid() != 0:
         pytest.skip("the lab needs root")
-    with exclusive(limit_s=3600, name="\0relay-lab-tests"):
-        lab = Lab("--db", os.environ.get("RELAY_LAB_DB", "sqlite"))
+    claim_machine()
+    lab = Lab("--db", os.environ.get("RELAY_LAB_DB", "sqlite"))
+    try:
         lab.up()
-        try:
-            yield lab
-        finally:
-            lab.down()
+        yield lab
+    finally:
+        lab.down()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -9,12 +10,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from lab import cluster, hosts, network
 from lab.cgroups import HostGroup
 from lab.layout import CGROUP_NAME, COMMANDS, HOSTS, NODES
+from lab.lock import exclusive
 from lab.provision import ControlPlane, open_session
 from lab.settings import load
 
@@ -26,6 +29,14 @@ _MODE_FILE: Final = HOSTS["sink"].logs / "sink.mode"
 
 class Failed(AssertionError):
     """A command of the lab failed; the message is what it said."""
+
+
+@cache
+def claim_machine() -> None:
+    """Keep other test runs' labs waiting until this process ends; the lock is held once."""
+    claim = exclusive(limit_s=3600, name="\0relay-lab-tests")
+    claim.__enter__()
+    atexit.register(claim.__exit__, None, None, None)
 
 
 def until(condition: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from lab import hosts, lifecycle, network, storage
 from lab.layout import COMMANDS, HOSTS
-from lab.lock import exclusive
 from lab.settings import Settings
+from tests.e2e.driver import claim_machine
 
 
 def relay_lab(*words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
@@ -27,12 +27,11 @@ def relay_lab(*words: str, timeout_s: float = 60) -> subprocess.CompletedProcess
 
 
 @pytest.fixture(scope="session")
-def claimed_machine() -> Iterator[None]:
+def claimed_machine() -> None:
     """Keep the labs of other test runs on this machine waiting."""
     if os.geteuid() != 0:
         pytest.skip("the lab needs root")
-    with exclusive(limit_s=3600, name="\0relay-lab-tests"):
-        yield
+    claim_machine()
 
 
 @pytest.fixture(scope="module")
