@@ -65,7 +65,8 @@ class Lab:
             check=False,
         )
         if done.returncode != 0:
-            raise Failed(f"relay-lab {' '.join(words)}: {done.stderr.strip()}")
+            said = f"{done.stderr.strip()}\n{done.stdout.strip()}"
+            raise Failed(f"relay-lab {' '.join(words)}: {said}")
         return done.stdout
 
     def up(self) -> None:

@@ -73,7 +73,7 @@ def test_a_config_that_a_daemon_refuses_stays_off_that_node(lab: Lab):
     name = node.pop("name")
     api.call("PUT", f"nodes/{name}", {**node, "interface": "eth7"})
     try:
-        version = api.call("POST", "config/apply", {"reason": "a wrong interface"})["version"]
+        version = api.call("POST", "config/apply", {"reason": "a wrong interface"})["number"]
         until(
             lambda: reported(api, name)["config_failed_version"] == version,
             "node-b refuses the version",
@@ -84,7 +84,7 @@ def test_a_config_that_a_daemon_refuses_stays_off_that_node(lab: Lab):
         assert "queued as" in swaks(lab, "a@allowed-domain.tld", "b@example.com")
     finally:
         api.call("PUT", f"nodes/{name}", node)
-        version = api.call("POST", "config/apply", {"reason": "put right"})["version"]
+        version = api.call("POST", "config/apply", {"reason": "put right"})["number"]
     for each in NODES:
         until(
             lambda each=each: lab.agent_status(each)["config_version"] == version,
