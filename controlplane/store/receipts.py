@@ -115,7 +115,7 @@ def owned_elsewhere(session: Session, node: str, ids: Sequence[str]) -> tuple[Ow
         .where(col(ReceiptIdRow.id).in_(_rows_of(session, ids)))
         .group_by(col(ReceiptIdRow.id))
     )
-    numbers = dict(session.execute(statement).tuples().all())
+    numbers = dict(session.execute(statement).all())
     owners = _holders(session, set(numbers.values()))
     return tuple(
         OwnedElsewhere(id=name, receipt=number, owner=owners[number])
@@ -150,7 +150,7 @@ def _holders(session: Session, numbers: set[int]) -> dict[int, str]:
     statement = select(col(ReceiptRow.number), col(ReceiptRow.holder))
     if len(numbers) <= NUMBERS_PER_QUERY:
         statement = statement.where(col(ReceiptRow.number).in_(sorted(numbers)))
-    return dict(session.execute(statement).tuples().all())
+    return dict(session.execute(statement).all())
 
 
 def _last_number(session: Session) -> int:
