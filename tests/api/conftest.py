@@ -10,6 +10,7 @@ from cryptography.fernet import Fernet
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from controlplane.api.agent_auth import RefusalLog
 from controlplane.app import create_app
 from controlplane.settings import Settings
 from controlplane.store.audit import Actor
@@ -54,6 +55,7 @@ def app(shared_app: FastAPI, sqlite_database: Database, settings: Settings) -> F
     shared_app.state.settings = settings
     shared_app.state.database = sqlite_database
     shared_app.state.secret_box = SecretBox(Fernet.generate_key())
+    shared_app.state.agent_refusals = RefusalLog()
     return shared_app
 
 
