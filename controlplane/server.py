@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import structlog
 import uvicorn
@@ -41,6 +43,8 @@ def open_database(settings: Settings) -> Database:
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished first."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
     make_state_dir(settings.state_dir)
     with serving_lock(settings.state_dir, is_shared=True):
         box = SecretBox.load(settings.state_dir)
@@ -56,6 +60,12 @@ def serve(settings: Settings) -> None:
         finally:
             jobs.shutdown(wait=False)
             database.close()
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End in order: uvicorn raises the signal once more when it has finished its requests."""
+    del number, frame
+    raise SystemExit(0)
 
 
 def make_state_dir(path: Path) -> None:

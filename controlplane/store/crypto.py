@@ -7,6 +7,7 @@ at the first start, mode 0600; whoever restores a backup must bring it along.
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 from typing import Annotated
 
@@ -57,7 +58,7 @@ def create_private(path: Path, content: bytes) -> None:
 
     Two processes that start together agree on the one that was linked first.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_synced(temporary, content)
@@ -73,7 +74,7 @@ def create_private(path: Path, content: bytes) -> None:
 
 def replace_private(path: Path, content: bytes) -> None:
     """Put a new private file in place of an old one, in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_synced(temporary, content)
