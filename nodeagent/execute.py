@@ -90,7 +90,7 @@ class Executor:
         self._ports.host.fault_point("reconciled")
         if answer.lease is None:
             raise Refused(answer.reason)
-        self._honour(obs.node, answer.elsewhere)
+        self._honour(answer.elsewhere)
         self._ports.ledger.note_generation(obs.node, answer.lease.generation)
         retired = {owned.id: owned.receipt for owned in answer.elsewhere}
         proof = proof_from_renewal(sent_s, answer.lease.generation, obs.timings)
@@ -103,15 +103,20 @@ class Executor:
             text = f"{len(ids) - len(retired)} messages taken back, {len(retired)} retired."
             self._ports.host.event("reconciled", text)
 
-    def _honour(self, node: str, elsewhere: tuple[wire.OwnedElsewhere, ...]) -> None:
+    def _honour(self, elsewhere: tuple[wire.OwnedElsewhere, ...]) -> None:
         """Remember every receipt that is about to retire mail here."""
-        by_number: dict[tuple[int, str], list[str]] = {}
+        ids: dict[int, list[str]] = {}
+        receipts = {owned.receipt: owned for owned in elsewhere}
         for owned in elsewhere:
-            by_number.setdefault((owned.receipt, owned.owner), []).append(owned.id)
-        for (number, owner), ids in by_number.items():
+            ids.setdefault(owned.receipt, []).append(owned.id)
+        for number, owned in receipts.items():
             self._ports.ledger.note_receipt(
                 wire.RememberedReceipt(
-                    number=number, queue=node, generation=0, holder=owner, ids=tuple(ids)
+                    number=number,
+                    queue=owned.queue,
+                    generation=owned.generation,
+                    holder=owned.owner,
+                    ids=tuple(ids[number]),
                 )
             )
 
@@ -168,6 +173,8 @@ class Executor:
         if answer.state is ReceiptState.UNKNOWN or answer.number is None:
             self._drop_adoption(act.DropAdoption(action.queue), obs)
             raise Refused(f"The receipt for {action.queue} was refused: {answer.reason}")
+        self._narrow(action.queue, answer.excluded)
+        ids = tuple(name for name in ids if name not in set(answer.excluded))
         self._ports.ledger.note_receipt(
             wire.RememberedReceipt(
                 number=answer.number,
@@ -181,6 +188,13 @@ class Executor:
         self._ports.ledger.note_adoption(adoption)
         self._ports.host.event("adopted", f"{len(ids)} messages of {action.queue} are ours now.")
         self._ports.host.fault_point("adoption-committed")
+
+    def _narrow(self, queue: str, excluded: tuple[str, ...]) -> None:
+        """Leave to their owner what another node has adopted from the same queue before."""
+        if excluded:
+            self._ports.mirrors.narrow_receipt(queue, excluded)
+            text = f"{len(excluded)} messages of {queue} were adopted by another node before."
+            self._ports.host.event("receipt-narrowed", text)
 
     def _place_adopted(self, action: act.PlaceAdopted, _obs: Observation) -> None:
         while not self._ports.guard.place_some(action.queue, action.generation):

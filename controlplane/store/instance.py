@@ -160,9 +160,7 @@ def _merge_receipts(session: Session, node: str, remembered: tuple[RememberedRec
             row.queue, row.generation = receipt.queue, receipt.generation
         missing = set(receipt.ids) - receipts.ids_of(session, row.number)
         receipts.add_ids(session, row.number, missing)
-        ids = receipts.ids_of(session, row.number)
-        row.messages = len(ids)
-        row.digest = receipts.digest_of(ids)
+        row.messages = len(receipts.ids_of(session, row.number))
         session.add(row)
         session.flush()
 
@@ -174,7 +172,6 @@ def _new_receipt(session: Session, receipt: RememberedReceipt) -> ReceiptRow:
         generation=receipt.generation,
         holder=receipt.holder,
         messages=0,
-        digest=receipts.digest_of(()),
         committed_at=read_clock_s(session),
     )
     session.add(row)

@@ -56,7 +56,6 @@ class ReceiptRow(SQLModel, table=True):
     generation: int
     holder: str = Field(max_length=63)
     messages: int
-    digest: str = Field(max_length=64)
     is_done: bool = False
     committed_at: float = Field(sa_type=Float)
     done_at: float | None = Field(default=None, sa_type=Float)

@@ -7,7 +7,6 @@ and a reconcile in the same transaction has seen every receipt that can bind it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 
@@ -29,39 +28,38 @@ from nodeagent.core.contract import (
 NUMBERS_PER_QUERY = 1000
 
 
-def digest_of(ids: Iterable[str]) -> str:
-    """Return what tells two sets of queue ids apart."""
-    return hashlib.sha256("\n".join(sorted(set(ids))).encode()).hexdigest()
-
-
 def commit_receipt(session: Session, node: str, request: ReceiptRequest) -> ReceiptAnswer:
     """Pass ownership of `request.ids` to `node`, if it holds that lease now; idempotent.
 
-    UNKNOWN with a reason is final: this receipt can never be committed any more.
+    What an earlier receipt gave to another node than the queue's own is left out: a third node's
+    mirror may still hold a copy. UNKNOWN with a reason is final: this receipt can never be
+    committed any more.
     """
     known = find_receipt(session, node, request.queue, request.generation)
     if known is not None:
-        if known.digest != digest_of(request.ids):
+        named = ids_of(session, known.number)
+        if not named <= set(request.ids):
             raise Conflict(
                 f"Receipt {known.number} was committed for this generation with other messages."
             )
-        return _answer(known)
+        return _answer(known, set(request.ids) - named)
     claim = Claim(request.queue, node, request.generation)
     if request.queue == node or not is_claim_true(session, claim):
         return ReceiptAnswer(state=ReceiptState.UNKNOWN, reason=not_held(claim))
+    excluded = {owned.id for owned in owned_elsewhere(session, request.queue, request.ids)}
+    ids = set(request.ids) - excluded
     row = ReceiptRow(
         number=_last_number(session) + 1,
         queue=request.queue,
         generation=request.generation,
         holder=node,
-        messages=len(set(request.ids)),
-        digest=digest_of(request.ids),
+        messages=len(ids),
         committed_at=read_clock_s(session),
     )
     session.add(row)
     session.flush()
-    add_ids(session, row.number, request.ids)
-    return _answer(row)
+    add_ids(session, row.number, ids)
+    return _answer(row, excluded)
 
 
 def read_state(session: Session, node: str, question: ReceiptQuestion) -> ReceiptAnswer:
@@ -116,11 +114,17 @@ def owned_elsewhere(session: Session, node: str, ids: Sequence[str]) -> tuple[Ow
         .group_by(col(ReceiptIdRow.id))
     )
     numbers = dict(session.execute(statement).all())
-    owners = _holders(session, set(numbers.values()))
+    rows = _rows_by_number(session, set(numbers.values()))
     return tuple(
-        OwnedElsewhere(id=name, receipt=number, owner=owners[number])
+        OwnedElsewhere(
+            id=name,
+            receipt=number,
+            owner=row.holder,
+            queue=row.queue,
+            generation=row.generation,
+        )
         for name, number in numbers.items()
-        if owners[number] != node
+        if (row := rows[number]).holder != node
     )
 
 
@@ -146,20 +150,20 @@ def _rows_of(session: Session, ids: Iterable[str]) -> Select[tuple[str]]:
     return select(func.unnest(literal(names, ARRAY(Text))).column_valued("value"))
 
 
-def _holders(session: Session, numbers: set[int]) -> dict[int, str]:
-    statement = select(col(ReceiptRow.number), col(ReceiptRow.holder))
+def _rows_by_number(session: Session, numbers: set[int]) -> dict[int, ReceiptRow]:
+    statement = select(ReceiptRow)
     if len(numbers) <= NUMBERS_PER_QUERY:
         statement = statement.where(col(ReceiptRow.number).in_(sorted(numbers)))
-    return dict(session.execute(statement).all())
+    return {row.number: row for row in session.execute(statement).scalars()}
 
 
 def _last_number(session: Session) -> int:
     return session.execute(select(func.max(col(ReceiptRow.number)))).scalar_one() or 0
 
 
-def _answer(row: ReceiptRow) -> ReceiptAnswer:
+def _answer(row: ReceiptRow, excluded: Iterable[str] = ()) -> ReceiptAnswer:
     state = ReceiptState.DONE if row.is_done else ReceiptState.COMMITTED
-    return ReceiptAnswer(state=state, number=row.number)
+    return ReceiptAnswer(state=state, number=row.number, excluded=tuple(sorted(excluded)))
 
 
 def not_held(claim: Claim) -> str:

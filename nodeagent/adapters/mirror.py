@@ -262,6 +262,19 @@ class LockedMirror:
             for name in sorted(ids.intersection(self.files.names(kind)))
         ]
 
+    def narrow_receipt(self, excluded: frozenset[str]) -> None:
+        """Take `excluded` out of the receipt and their stale copies out of the mirror; repeatable.
+
+        The files go first: killed in between, the next commit is answered with the same ids.
+        """
+        receipt = self.receipt()
+        if receipt is None or not excluded:
+            return
+        self.files.remove({key for key in self.files.keys() if key.id in excluded})
+        ids = tuple(name for name in receipt.ids if name not in excluded)
+        content = {"generation": receipt.generation, "ids": ids}
+        write_durably(self._path / "receipt.json", json.dumps(content).encode())
+
     def drop_receipt(self) -> None:
         """Forget a receipt that was never committed; the mirror keeps its files."""
         remove_durably(self._path / "receipt.json")

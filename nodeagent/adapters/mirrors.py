@@ -31,6 +31,11 @@ class Mirrors:
             receipt = mirror.receipt()
         return None if receipt is None else (receipt.generation, receipt.ids)
 
+    def narrow_receipt(self, queue: str, excluded: tuple[str, ...]) -> None:
+        """Take ids that are another node's by now out of the receipt and out of the mirror."""
+        with self._mirror(queue).locked() as mirror:
+            mirror.narrow_receipt(frozenset(excluded))
+
     def drop_receipt(self, queue: str) -> None:
         """Forget a receipt that was never committed."""
         with self._mirror(queue).locked() as mirror:

@@ -146,7 +146,7 @@ class QueueCounts(Wire):
 
 
 class NodeReport(Wire):
-    """What a node reports of itself at each heartbeat (`reported_*` in the control plane's tables)."""
+    """What a node reports of itself at each heartbeat (`reported_*` in the control plane)."""
 
     role: Role
     vrrp: VrrpState = VrrpState.UNKNOWN
@@ -225,11 +225,17 @@ class ReconcileRequest(Wire):
 
 
 class OwnedElsewhere(Wire):
-    """A pending message that the last committed receipt naming it gives to another node."""
+    """A pending message that the last committed receipt naming it gives to another node.
+
+    `queue` and `generation` are that receipt's: with them this node can tell a restored control
+    plane of a receipt that it has only honoured.
+    """
 
     id: QueueId
     receipt: int
     owner: NodeName
+    queue: NodeName
+    generation: int
 
 
 class ReconcileAnswer(Wire):
@@ -274,11 +280,14 @@ class ReceiptAnswer(Wire):
     """The receipt's state; `number` orders all receipts of the cluster, None when there is none.
 
     After `receipt` UNKNOWN with a `reason` means: refused for good, the adoption is to be dropped.
+    `excluded` are those of the request's ids that the receipt does not name, because an earlier
+    adoption had given them to another node than the queue's: the mirror's copy of them is stale.
     """
 
     state: ReceiptState
     number: int | None = None
     reason: str = ""
+    excluded: tuple[QueueId, ...] = ()
 
 
 class RecoveryRequest(Wire):

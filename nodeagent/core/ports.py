@@ -76,6 +76,9 @@ class MirrorsPort(Protocol):
     def receipt(self, queue: str) -> tuple[int, tuple[str, ...]] | None:
         """Return the unfinished receipt as (generation, ids)."""
 
+    def narrow_receipt(self, queue: str, excluded: tuple[str, ...]) -> None:
+        """Take ids that are another node's by now out of the receipt and out of the mirror."""
+
     def drop_receipt(self, queue: str) -> None:
         """Forget a receipt that was never committed; the mirror keeps its files."""
 

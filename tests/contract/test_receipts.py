@@ -102,7 +102,16 @@ def test_committing_other_messages_again_is_a_conflict(world: World) -> None:
     generation = take(world, "node-b", "node-a")
     commit(world, "node-b", "node-a", generation, M1)
     with pytest.raises(Conflict):
-        commit(world, "node-b", "node-a", generation, M1, M2)
+        commit(world, "node-b", "node-a", generation, M2)
+
+
+def test_a_receipt_leaves_out_what_it_does_not_name(world: World) -> None:
+    """Asked again with more, after a restore for instance, the rest is excluded, not added."""
+    generation = take(world, "node-b", "node-a")
+    commit(world, "node-b", "node-a", generation, M1)
+    again = commit(world, "node-b", "node-a", generation, M1, M2)
+    assert again.state is ReceiptState.COMMITTED
+    assert again.excluded == (M2,)
 
 
 def test_a_committed_receipt_binds_after_the_lease_has_gone(world: World) -> None:

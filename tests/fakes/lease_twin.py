@@ -104,7 +104,7 @@ class LeaseTwin:
             last = self._last_receipt_naming(name)
             if last is not None and last.holder != node:
                 elsewhere.append(
-                    wire.OwnedElsewhere(id=name, receipt=last.number, owner=last.holder)
+                    owned_by(name, last)
                 )
         return wire.ReconcileAnswer(lease=lease, elsewhere=tuple(elsewhere))
 
@@ -155,16 +155,17 @@ class LeaseTwin:
         self._refuse_while_recovering()
         known = self._find(node, request.queue, request.generation)
         if known is not None:
-            if known.ids != set(request.ids):
+            if not known.ids <= set(request.ids):
                 raise Conflict("A receipt was committed with other messages.")
-            return _receipt_answer(known)
+            return _receipt_answer(known, set(request.ids) - known.ids)
         is_held = self._is_held(request.queue, node, request.generation)
         if request.queue == node or not is_held:
             return wire.ReceiptAnswer(state=wire.ReceiptState.UNKNOWN, reason="Not held.")
         number = max(self.state.receipts, default=0) + 1
-        receipt = TwinReceipt(number, request.queue, request.generation, node, set(request.ids))
+        ids = {name for name in request.ids if self._is_at(name, request.queue)}
+        receipt = TwinReceipt(number, request.queue, request.generation, node, ids)
         self.state.receipts[number] = receipt
-        return _receipt_answer(receipt)
+        return _receipt_answer(receipt, set(request.ids) - ids)
 
     def receipt_state(self, node: str, question: wire.ReceiptQuestion) -> wire.ReceiptAnswer:
         """Say what became of the node's own receipt."""
@@ -274,6 +275,11 @@ class LeaseTwin:
                 return receipt
         return None
 
+    def _is_at(self, name: str, queue: str) -> bool:
+        """Tell whether no earlier adoption has taken this message away from `queue`'s node."""
+        last = self._last_receipt_naming(name)
+        return last is None or last.holder == queue
+
     def _last_receipt_naming(self, name: str) -> TwinReceipt | None:
         naming = [receipt for receipt in self.state.receipts.values() if name in receipt.ids]
         return max(naming, key=lambda receipt: receipt.number, default=None)
@@ -366,6 +372,17 @@ def _answer(lease: wire.LeaseView | None) -> wire.LeaseAnswer:
     return wire.LeaseAnswer(lease=lease, reason="" if lease is not None else "Not free.")
 
 
-def _receipt_answer(receipt: TwinReceipt) -> wire.ReceiptAnswer:
+def _receipt_answer(receipt: TwinReceipt, excluded: set[str] | None = None) -> wire.ReceiptAnswer:
     state = wire.ReceiptState.DONE if receipt.is_done else wire.ReceiptState.COMMITTED
-    return wire.ReceiptAnswer(state=state, number=receipt.number)
+    names = tuple(sorted(excluded or ()))
+    return wire.ReceiptAnswer(state=state, number=receipt.number, excluded=names)
+
+
+def owned_by(name: str, receipt: TwinReceipt) -> wire.OwnedElsewhere:
+    return wire.OwnedElsewhere(
+        id=name,
+        receipt=receipt.number,
+        owner=receipt.holder,
+        queue=receipt.queue,
+        generation=receipt.generation,
+    )

@@ -25,7 +25,7 @@ from nodeagent.core.push_rules import (
     judge_push,
 )
 from nodeagent.errors import Refused
-from tests.fakes.lease_twin import TwinReceipt
+from tests.fakes.lease_twin import TwinReceipt, owned_by
 from tests.sim.control_plane_twin import ControlPlanePort
 from tests.sim.guard_twin import Freeze, SimGuard
 from tests.sim.peers_twin import SimPeers, Staged
@@ -134,7 +134,7 @@ class OwnQueuesReceiptDecides(ControlPlanePort):
         receipts = self._server.store.state.receipts.values()
         own = [one for one in receipts if one.queue == self._node]
         elsewhere = tuple(
-            wire.OwnedElsewhere(id=name, receipt=one.number, owner=one.holder)
+            owned_by(name, one)
             for one in own
             for name in request.pending_ids
             if name in one.ids
@@ -226,7 +226,7 @@ class PlacesWithoutLooking(SimGuard):
 
 def _elsewhere(last: Mapping[str, TwinReceipt]) -> Iterator[wire.OwnedElsewhere]:
     for name, receipt in last.items():
-        yield wire.OwnedElsewhere(id=name, receipt=receipt.number, owner=receipt.holder)
+        yield owned_by(name, receipt)
 
 
 def _rules(*names: str) -> tuple[Rule, ...]:

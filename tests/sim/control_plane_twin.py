@@ -46,9 +46,8 @@ class SimControlPlane:
         before = set(self.store.state.receipts)
         answer = self.store.commit_receipt(node, request)
         if answer.number is not None and answer.number not in before:
-            receipt = Committed(
-                request.queue, request.generation, node, answer.number, frozenset(request.ids)
-            )
+            ids = frozenset(request.ids) - frozenset(answer.excluded)
+            receipt = Committed(request.queue, request.generation, node, answer.number, ids)
             self.world.truth.committed(receipt)
         return answer
 

@@ -93,6 +93,13 @@ class SimMirrors:
         receipt = self._disk.mirror(queue).receipt
         return None if receipt is None else (receipt[0], tuple(sorted(receipt[1])))
 
+    def narrow_receipt(self, queue: str, excluded: tuple[str, ...]) -> None:
+        """Take ids that are another node's by now out of the receipt and out of the mirror."""
+        mirror = self._disk.mirror(queue)
+        if mirror.receipt is not None:
+            mirror.ids -= set(excluded)
+            mirror.receipt = (mirror.receipt[0], mirror.receipt[1] - set(excluded))
+
     def drop_receipt(self, queue: str) -> None:
         """Forget a receipt that was never committed; the mirror keeps its files."""
         self._disk.mirror(queue).receipt = None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.sim import faults
 from tests.sim.traces import b_has, start
 from tests.sim.world import World
@@ -40,7 +38,6 @@ def test_an_old_word_of_an_operator_does_not_break_a_promise():
     assert world.truth.violations == [], "\n".join(world.trace)
 
 
-@pytest.mark.xfail(strict=True, reason="a receipt may name mail that another peer has adopted")
 def test_a_third_node_does_not_adopt_what_the_second_has_adopted():
     """B and C both have a mirror of A's queue; B adopts it, and C's copy is worth nothing now."""
     with World(("a", "b", "c")) as world:

@@ -68,7 +68,6 @@ def _create_receipts() -> None:
         sa.Column("generation", sa.Integer(), nullable=False),
         _node("holder"),
         sa.Column("messages", sa.Integer(), nullable=False),
-        sa.Column("digest", sa.String(64), nullable=False),
         sa.Column("is_done", sa.Boolean(), nullable=False),
         sa.Column("committed_at", sa.Float(), nullable=False),
         sa.Column("done_at", sa.Float(), nullable=True),
