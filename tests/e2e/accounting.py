@@ -356,7 +356,7 @@ def account(lab: Lab, load: Load, *, settle_s: float = 30.0, settle: bool = True
     acknowledged = set(load.acknowledged)
     deadline = time.monotonic() + (settle_s if settle else 0.0)
     while time.monotonic() < deadline:
-        if acknowledged <= set(deliveries()) and not _has_live_mail():
+        if acknowledged <= set(deliveries()) and not _has_live_mail(lab):
             break
         time.sleep(0.2)
     live = {node: queued_ids(node) for node in NODES if lab.is_on(node)}
@@ -377,8 +377,9 @@ def account(lab: Lab, load: Load, *, settle_s: float = 30.0, settle: bool = True
     )
 
 
-def _has_live_mail() -> bool:
-    return any(queued_ids(node) for node in NODES)
+def _has_live_mail(lab: Lab) -> bool:
+    """Tell whether a node that could still deliver has mail to deliver."""
+    return any(queued_ids(node) for node in NODES if lab.is_on(node))
 
 
 def _only(found: Counter[str], ours: set[str]) -> Counter[str]:

@@ -54,7 +54,7 @@ def test_an_agent_killed_mid_freeze_leaves_postfix_running(lab: Lab):
 
 @pytest.mark.parametrize("way", ["killed", "hung"])
 def test_an_agent_gone_for_good_is_fenced_and_its_mail_adopted(lab: Lab, way: str):
-    """The guard fences at the deadline while Postfix runs on; the peer adopts, each message once."""
+    """The guard fences while Postfix runs on; the peer adopts, each message once."""
     queued = fill(lab)
     if way == "killed":
         lab.end_for_good(queued.active, "agent")

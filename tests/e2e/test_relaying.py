@@ -1,4 +1,4 @@
-"""What the pair relays, what it refuses, and how it says so: the smoke tests of an administrator."""
+"""What the pair relays, what it refuses, and how it says so: an administrator's smoke tests."""
 
 from __future__ import annotations
 
