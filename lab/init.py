@@ -28,7 +28,8 @@ _AFTER_LIMIT_S: Final = 10.0
 _QUICK_S: Final = 1.0
 _MAX_DOUBLINGS: Final = 4
 _STOP_LIMIT_S: Final = 10.0
-_AWAITED: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+_STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
+_AWAITED: Final = (signal.SIGCHLD, *_STOPPING)
 _DISABLED: Final = RUN_DIR_IN_HOST / "disabled"
 
 
@@ -73,7 +74,7 @@ class Supervisor:
                     unit.pid = self._spawn(unit.service)
             caught = signal.sigtimedwait(_AWAITED, _TICK_S)
             self._reap()
-            if caught is not None and caught.si_signo != signal.SIGCHLD:
+            if caught is not None and caught.si_signo in _STOPPING:
                 break
         for unit in reversed(self._units):
             self._stop(unit)

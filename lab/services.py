@@ -104,6 +104,7 @@ def _node_services() -> tuple[Service, ...]:
             "keepalived",
             ("/usr/sbin/keepalived", "-n", "-l", "-f", "/etc/keepalived/keepalived.conf"),
             needs="/etc/keepalived/keepalived.conf",
+            after="/run/relay/guard.sock",
             restart_delay_s=1.0,
         ),
         Service("agent", (str(COMMANDS / "relay-agent"), "run"), needs=_AGENT_ENROLLED),

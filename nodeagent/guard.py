@@ -4,7 +4,7 @@ A process and unit of its own, so that none of this depends on the agent. It ans
 a line on a UNIX socket that only root can reach; the agent brings it proofs (`core.guard_state`).
 Single-threaded: whatever it does, it does under one lock by construction.
 
-* Start: thaw; unless an unexpired proof of this boot is on file, set the queue aside.
+* Start: make what keepalived expects to find in /run, then thaw; unless an unexpired proof of this boot is on file, set the queue aside.
 * Deadline passed: stop the queue manager, let running deliveries end for the drain limit, kill what
   is left, set the queue aside. New mail flows meanwhile and afterwards.
 * `freeze` holds for one connection only: its end, or `FREEZE_LIMIT_S`, thaws (P3). No thaw undoes
@@ -31,6 +31,7 @@ from nodeagent.adapters.clock import boot_time_s
 from nodeagent.adapters.event_spool import EventSpool
 from nodeagent.adapters.fault_point import fault_point
 from nodeagent.adapters.freezers import LAST_RESORT, Freezer, find_freezer
+from nodeagent.adapters.keepalived import Keepalived
 from nodeagent.adapters.postfix import Postfix
 from nodeagent.adapters.queue_dirs import QueueDirs
 from nodeagent.core.guard_state import GuardState, ProofKind, ProofOffer, after_aside, judge_proof
@@ -321,6 +322,7 @@ def main() -> None:
     spool = EventSpool(settings.state_directory / "events")
     guard = Guard(settings, spool.append)
     guard.start()
+    Keepalived(settings.run_directory).prepare()
     server = GuardServer(guard, settings.run_directory / "guard.sock")
 
     def stop(_number: int, _frame: object) -> None:
