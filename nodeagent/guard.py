@@ -4,7 +4,8 @@ A process and unit of its own, so that none of this depends on the agent. It ans
 a line on a UNIX socket that only root can reach; the agent brings it proofs (`core.guard_state`).
 Single-threaded: whatever it does, it does under one lock by construction.
 
-* Start: make what keepalived expects to find in /run, then thaw; unless an unexpired proof of this boot is on file, set the queue aside.
+* Start: thaw; unless an unexpired proof of this boot is on file, set the queue aside. Then make
+  what keepalived expects to find in /run.
 * Deadline passed: stop the queue manager, let running deliveries end for the drain limit, kill what
   is left, set the queue aside. New mail flows meanwhile and afterwards.
 * `freeze` holds for one connection only: its end, or `FREEZE_LIMIT_S`, thaws (P3). No thaw undoes

@@ -1,0 +1,1 @@
+"""The tests, in tiers: core, sim, contract, render, api, docs, lab and e2e."""

@@ -270,7 +270,8 @@ class LockedMirror:
         receipt = self.receipt()
         if receipt is None or not excluded:
             return
-        self.files.remove({key for key in self.files.keys() if key.id in excluded})
+        present = self.files.keys()
+        self.files.remove({key for key in present if key.id in excluded})
         ids = tuple(name for name in receipt.ids if name not in excluded)
         content = {"generation": receipt.generation, "ids": ids}
         write_durably(self._path / "receipt.json", json.dumps(content).encode())

@@ -3,8 +3,8 @@
 Theory of operation. There are two tables. `OWNERSHIP` decides about mail: whose it is, where it
 goes, what may be touched. `HOUSEKEEPING` keeps the node's files as the control plane wants them. In
 each, the first rule whose `plan` is not None decides; the rule's name and comment are what the log,
-`relay-agent explain` and the docs show. No rule waits; what is not yet possible is looked at again in
-the next tick. The order of `OWNERSHIP` is part of the protocol (DESIGN section 4):
+`relay-agent explain` and the docs show. No rule waits; what is not yet possible is looked at again
+in the next tick. The order of `OWNERSHIP` is part of the protocol (DESIGN section 4):
 
 1. gates: without the guard nothing moves; a lost lease is acted on before anything else;
 2. staying the owner without the control plane (promises);

@@ -210,7 +210,8 @@ def test_an_adoption_over_http(a: EnrolledAgent, b: EnrolledAgent) -> None:
     receipt = wire.ReceiptRequest(queue="node-a", generation=generation, ids=(M1,))
     question = wire.ReceiptQuestion(queue="node-a", generation=generation)
     assert b.post("receipt_state", question).json()["state"] == "unknown"
-    assert b.post("receipt", receipt).json() == {"state": "committed", "number": 1, "reason": ""}
+    committed = {"state": "committed", "number": 1, "reason": "", "excluded": []}
+    assert b.post("receipt", receipt).json() == committed
     assert b.post("receipt_done", question).json()["state"] == "done"
     refused = a.post("reconcile", wire.ReconcileRequest(pending_ids=(M1,))).json()
     assert (refused["lease"], refused["elsewhere"]) == (None, [])
@@ -219,7 +220,15 @@ def test_an_adoption_over_http(a: EnrolledAgent, b: EnrolledAgent) -> None:
     assert b.post("release", released).status_code == 200
     back = a.post("reconcile", wire.ReconcileRequest(pending_ids=(M1,))).json()
     assert back["lease"]["holder"] == "node-a"
-    assert back["elsewhere"] == [{"id": M1, "receipt": 1, "owner": "node-b"}]
+    assert back["elsewhere"] == [
+        {
+            "id": M1,
+            "receipt": 1,
+            "owner": "node-b",
+            "queue": "node-a",
+            "generation": generation,
+        }
+    ]
 
 
 def test_a_conflicting_receipt_is_a_409(a: EnrolledAgent, b: EnrolledAgent) -> None:

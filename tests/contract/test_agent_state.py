@@ -197,7 +197,7 @@ def test_one_master_instance_makes_a_master(tmp_path):
 
 
 def test_the_track_file_is_written_in_place(tmp_path):
-    """keepalived watches the inode it has opened."""
+    """It keeps the inode that keepalived watches."""
     keepalived = Keepalived(tmp_path)
     keepalived.prepare()
     inode = (tmp_path / "fault").stat().st_ino

@@ -134,12 +134,18 @@ class OwnQueuesReceiptDecides(ControlPlanePort):
         receipts = self._server.store.state.receipts.values()
         own = [one for one in receipts if one.queue == self._node]
         elsewhere = tuple(
-            owned_by(name, one)
-            for one in own
-            for name in request.pending_ids
-            if name in one.ids
+            owned_by(name, one) for one in own for name in request.pending_ids if name in one.ids
         )
         return answer.model_copy(update={"elsewhere": elsewhere})
+
+
+class NamesEverything(ControlPlanePort):
+    """Part of trace 9: a receipt names also what an earlier one gave to somebody else."""
+
+    def commit_receipt(self, request: wire.ReceiptRequest) -> wire.ReceiptAnswer:
+        """Look at no earlier receipt."""
+        self._server.store.looks_at_earlier_receipts = False
+        return super().commit_receipt(request)
 
 
 class GenerationNotRaised(SimMirrors):
@@ -274,7 +280,7 @@ PLANTED: Final[dict[int, Clauses]] = {
     6: Clauses(postfix=OnlyTheQueueManagerStops),
     7: Clauses(judge_push=_judge_without(PushRefusal.RECEIPT)),
     8: Clauses(control_plane=OwnQueuesReceiptDecides),
-    9: Clauses(mirrors=GenerationNotRaised),
+    9: Clauses(mirrors=GenerationNotRaised, control_plane=NamesEverything),
     10: Clauses(peers=JudgedWhenStaged),
     11: Clauses(judge_push=_judge_without(PushRefusal.SEQUENCE, PushRefusal.BASE)),
     12: Clauses(promises=PromisesForgottenAtStart),
