@@ -103,7 +103,7 @@ def test_what_postfix_does_not_like_stays_off_the_node(relay, extra):
     """P6: nothing on disk changes, and the reason names the program that objects."""
     relay.files.apply(relay.bundle(1))
     before = relay.snapshot()
-    with pytest.raises(Refused, match="postconf|postfix"):
+    with pytest.raises(Refused, match=r"postconf|postfix"):
         relay.files.apply(relay.bundle(2, extra))
     assert relay.snapshot() == before
     assert relay.files.live_version() == 1
@@ -119,7 +119,7 @@ def test_what_keepalived_does_not_like_stays_off_the_node(relay):
     assert (relay.postfix.root / "etc/keepalived/keepalived.conf").read_text() == KEEPALIVED % 51
 
 
-def test_a_server_that_does_not_come_back_gets_its_old_files_again(relay, tmp_path):
+def test_a_server_that_does_not_come_back_gets_its_old_files_again(relay):
     """Valid to every checker, dead on the wire: the swap is undone, from the first version on."""
     before = relay.snapshot()
     silent = f"127.0.0.1:{relay.postfix.port} inet n - n - - discard\n"

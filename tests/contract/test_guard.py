@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -311,7 +312,7 @@ def test_adopted_mail_is_placed_only_while_our_own_lease_is_proved(guard, postfi
         if path.is_file():
             kind = "defer" if path.relative_to(aside).parts[0] == "defer" else "mail"
             path.rename(mirror / kind / path.name)
-    (mirror / "receipt.json").write_text('{"generation": 3, "ids": ["%s", "%s"]}' % tuple(ids))
+    (mirror / "receipt.json").write_text(json.dumps({"generation": 3, "ids": ids}))
     with pytest.raises(Refused, match="own lease"):
         guard.client.place_some("node-b", 3)
     guard.prove()
@@ -323,12 +324,14 @@ def test_adopted_mail_is_placed_only_while_our_own_lease_is_proved(guard, postfi
     assert postfix.ids() == set(ids)
     for queue_id in ids:
         log = next((postfix.queue / "defer").rglob(queue_id))
-        shown = subprocess.run(["postqueue", "-c", str(postfix.config), "-p"], capture_output=True)
+        shown = subprocess.run(
+            ["postqueue", "-c", str(postfix.config), "-p"], capture_output=True, check=True
+        )
         assert log.is_file()
         assert queue_id.encode() in shown.stdout
 
 
-def test_a_stopped_agent_cannot_hold_the_guard_up(guard, postfix):
+def test_a_stopped_agent_cannot_hold_the_guard_up(guard):
     """A connection that says nothing keeps nobody else waiting."""
     silent = GuardConnection(guard.run / "guard.sock")
     assert guard.client.status()[0].is_proven

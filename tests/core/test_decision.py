@@ -248,7 +248,7 @@ def test_a_standby_never_pushes():
 
 
 def test_an_orphaned_vip_is_dropped_only_if_a_peer_has_it():
-    """keepalived is dead here: with a peer on the VIP ours is a hazard, without it our best."""
+    """With a peer on the VIP ours is a hazard, without it our best."""
     both = view(peers=(peer(holds_vips=(VIP,)),))
     obs = observation(view=both, is_keepalived_running=False)
     assert decide(obs).actions == (act.DropVip((VIP,)),)
@@ -302,7 +302,7 @@ def every_world() -> Iterator[Observation]:
 
 
 def test_the_safety_gates_hold_in_every_world():
-    """No combination lets old mail move without proof, or others' mail before our own is settled."""
+    """Nothing moves without proof, nor others' mail before our own is settled."""
     needs_settled = (act.Push, act.HandOver, act.DecideAdoption, act.AcquireLease)
     needs_settled += (act.WriteReceipt, act.CommitReceipt, act.PlaceAdopted)
     needs_news = (act.Reconcile, act.DecideAdoption, act.AcquireLease, act.CommitReceipt)

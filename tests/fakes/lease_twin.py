@@ -380,6 +380,7 @@ def _receipt_answer(receipt: TwinReceipt, excluded: set[str] | None = None) -> w
 
 
 def owned_by(name: str, receipt: TwinReceipt) -> wire.OwnedElsewhere:
+    """Return what a reconcile says of a message that `receipt` gave away."""
     return wire.OwnedElsewhere(
         id=name,
         receipt=receipt.number,
