@@ -19,11 +19,11 @@ _ENROL_LIMIT_S: Final = 60.0
 _POLL_S: Final = 0.1
 _PRIORITIES: Final = {"node-a": 150, "node-b": 100}
 _LAB_TIMINGS: Final = {
-    "lease_duration_s": 6.0,
+    "lease_duration_s": 8.0,
     "lease_margin_s": 1.5,
     "lease_renew_deadline_s": 2.0,
     "lease_retry_s": 0.5,
-    "promise_s": 6.0,
+    "promise_s": 8.0,
 }
 _LAB_QUEUE: Final = {"minimal_backoff_s": 10, "maximal_backoff_s": 20, "queue_run_delay_s": 10}
 

@@ -23,7 +23,7 @@ from nodeagent.adapters.snapshot import Snapshots
 from nodeagent.adapters.vip import held_vips
 from nodeagent.core.contract import ClusterView, PeerView, PushReport
 from nodeagent.core.ports import LastPush
-from nodeagent.errors import AgentError, Refused
+from nodeagent.errors import AgentError, Refused, Unreachable
 
 log = structlog.get_logger()
 
@@ -135,8 +135,14 @@ class Peers:
     def ask_promise(self, peer: str, length_s: float) -> bool:
         """Ask for the promise not to adopt our queue for `length_s`; False: not given."""
         request = {"op": "promise", "queue": self._sender.queue, "length_s": length_s}
+        link = self._peer(peer).promises
+        was_open = link.is_open
         try:
-            answer = self._peer(peer).promises.ask(request, PROMISE_LIMIT_S)
+            answer = link.ask(request, PROMISE_LIMIT_S)
+        except Unreachable:
+            if not was_open:
+                return False
+            return self.ask_promise(peer, length_s)  # a connection of old had died meanwhile
         except AgentError:
             return False
         return float(answer["for_s"]) >= length_s
