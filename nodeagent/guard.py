@@ -45,6 +45,7 @@ log = structlog.get_logger()
 FREEZE_LIMIT_S: Final = 0.5
 POLL_S: Final = 0.02
 LINE_LIMIT: Final = 64 * 1024 * 1024
+MOST_URGENT: Final = -20
 
 
 @dataclass
@@ -119,8 +120,9 @@ class Guard:
         if self._state.is_fence_due(now_s):
             if self._freeze is not None:
                 self._end_freeze("the lease ran out")
-            self._postfix.signal_deliverers(signal.SIGSTOP, only="qmgr")
-            self._wait_for_deliveries(self._state.drain_until_s)
+            if now_s < self._state.drain_until_s:
+                self._postfix.signal_deliverers(signal.SIGSTOP, only="qmgr")
+                self._wait_for_deliveries(self._state.drain_until_s)
             self._set_aside("the lease was not renewed in time")
         if self._freeze is not None and now_s - self._freeze.began_s > FREEZE_LIMIT_S:
             self._end_freeze("the agent held a freeze for too long")
@@ -136,12 +138,15 @@ class Guard:
             log.warning("freeze ended", reason=reason)
 
     def _set_aside(self, reason: str, *, is_frozen: bool = False) -> None:
-        """Drop the proof, kill every delivery, rename the queue aside; the order is the safety."""
-        self._save(after_aside(self._state, boot_time_s()))
-        if self._freeze is not None and not is_frozen:
-            self._freeze.is_valid = False
+        """Drop the proof, kill every delivery, rename the queue aside; the order is the safety.
+
+        The freeze comes first: on a host that stood still every delivery goes on when we do.
+        """
         try:
             self._stand_still()
+            self._save(after_aside(self._state, boot_time_s()))
+            if self._freeze is not None and not is_frozen:
+                self._freeze.is_valid = False
             self._postfix.signal_deliverers(signal.SIGKILL)
             count = queue_dirs.set_aside(self._dirs)
         finally:
@@ -315,9 +320,19 @@ class GuardServer:
             connection.close()
 
 
+def take_precedence() -> None:
+    """Be scheduled before Postfix wherever both may run; what we start is not (sched(7))."""
+    os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, MOST_URGENT)
+    except PermissionError:
+        log.warning("no precedence", reason="the guard may not raise its priority (CAP_SYS_NICE)")
+
+
 def main() -> None:
     """Run the guard until SIGTERM; a stop leaves the queue as it is, the next start fences."""
     configure_log()
+    take_precedence()
     settings = AgentSettings()
     settings.run_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     spool = EventSpool(settings.state_directory / "events")

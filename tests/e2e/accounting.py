@@ -379,7 +379,7 @@ def account(lab: Lab, load: Load, *, settle_s: float = 30.0, settle: bool = True
 
 def _has_live_mail(lab: Lab) -> bool:
     """Tell whether a node that could still deliver has mail to deliver."""
-    return any(queued_ids(node) for node in NODES if lab.is_on(node))
+    return any(queued_ids(node) for node in NODES if lab.is_running(node))
 
 
 def _only(found: Counter[str], ours: set[str]) -> Counter[str]:

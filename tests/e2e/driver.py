@@ -123,6 +123,10 @@ class Lab:
         """Tell whether a host has power, paused or not."""
         return hosts.pid_of(HOSTS[host]) is not None
 
+    def is_running(self, host: str) -> bool:
+        """Tell whether a host has power and does not stand still."""
+        return self.is_on(host) and not HostGroup(host).is_frozen
+
     def active(self) -> str:
         """Name the node that has the VIP."""
         holders = network.vip_holders()
