@@ -355,10 +355,10 @@ def account(lab: Lab, load: Load, *, settle_s: float = 30.0, settle: bool = True
     """
     acknowledged = set(load.acknowledged)
     deadline = time.monotonic() + (settle_s if settle else 0.0)
-    while time.monotonic() < deadline:
+    while (began := time.monotonic()) < deadline:
         if acknowledged <= set(deliveries()) and not _has_live_mail(lab):
             break
-        time.sleep(0.2)
+        time.sleep(max(0.2, time.monotonic() - began))  # a look at a long queue must not slow it
     live = {node: queued_ids(node) for node in NODES if lab.is_on(node)}
     off = {node: queued_ids(node) for node in NODES if node not in live}
     pending = {node: queued_ids(node, is_pending=True) for node in NODES}

@@ -1,33 +1,23 @@
-"""The figures of the README, measured on the lab and printed; nothing here passes or fails by time.
-
-make bench
-"""
+"""Power losses and switchovers: how long the VIP is silent, and what becomes of the mail."""
 
 from __future__ import annotations
 
-import re
 import socket
-import statistics
 import time
 
 import pytest
 
 from lab import hosts
 from lab.layout import HOSTS, VIP
+from tests.bench.figures import show
 from tests.e2e.accounting import Load, account
 from tests.e2e.driver import Lab
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1200)]
 
-FREEZE = re.compile(r"event='pushed'.* freeze_ms=([0-9.]+)")
 POWER_LOSSES = 3
 PROBE_S = 0.005
 PROBE_LIMIT_S = 0.05  # a lost SYN is sent again after a second only
-
-
-def show(what: str, figure: str) -> None:
-    """Print one row of the table."""
-    print(f"\n| {what} | {figure} |")
 
 
 def seconds_without_220() -> float:
@@ -54,24 +44,6 @@ def test_time_to_220_after_power_loss(lab: Lab):
     assert len(found) == POWER_LOSSES
     shown = ", ".join(f"{seconds:.2f}" for seconds in found)
     show("220 on the VIP after power loss, advert 0.1 s", f"{shown} s")
-
-
-def test_freeze_for_each_push_under_load(lab: Lab):
-    """100 messages a second for 40 seconds, a push a second."""
-    active = lab.active()
-    before = len(FREEZE.findall(lab.log(active, "agent")))
-    with Load(lab, rate=100) as load:
-        load.go_on_for(40)
-    report = account(lab, load)
-    report.assert_all_delivered()
-    freezes = sorted(float(text) for text in FREEZE.findall(lab.log(active, "agent"))[before:])
-    assert len(freezes) >= 20
-    p99 = freezes[int(0.99 * (len(freezes) - 1))]
-    show(
-        f"freeze of {len(freezes)} pushes at 100 messages/s",
-        f"median {statistics.median(freezes):.1f} ms, p99 {p99:.1f} ms",
-    )
-    show("sessions refused or broken by them", str(len(report.refused) + len(report.broken)))
 
 
 def test_power_loss_under_load(lab: Lab):
