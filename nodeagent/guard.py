@@ -34,6 +34,7 @@ from nodeagent.adapters.fault_point import fault_point
 from nodeagent.adapters.freezers import LAST_RESORT, Freezer, find_freezer
 from nodeagent.adapters.keepalived import Keepalived
 from nodeagent.adapters.postfix import Postfix
+from nodeagent.adapters.precedence import take_precedence
 from nodeagent.adapters.queue_dirs import QueueDirs
 from nodeagent.core.guard_state import GuardState, ProofKind, ProofOffer, after_aside, judge_proof
 from nodeagent.core.log_format import configure_log
@@ -45,7 +46,6 @@ log = structlog.get_logger()
 FREEZE_LIMIT_S: Final = 0.5
 POLL_S: Final = 0.02
 LINE_LIMIT: Final = 64 * 1024 * 1024
-MOST_URGENT: Final = -20
 
 
 @dataclass
@@ -318,15 +318,6 @@ class GuardServer:
             self._selector.unregister(connection)
             self._guard.disconnected(connection)
             connection.close()
-
-
-def take_precedence() -> None:
-    """Be scheduled before Postfix wherever both may run; what we start is not (sched(7))."""
-    os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, MOST_URGENT)
-    except PermissionError:
-        log.warning("no precedence", reason="the guard may not raise its priority (CAP_SYS_NICE)")
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ import structlog
 from nodeagent.adapters.api_client import ControlPlaneClient
 from nodeagent.adapters.clock import boot_time_s
 from nodeagent.adapters.identity import ssh_host_keys
+from nodeagent.adapters.precedence import take_precedence
 from nodeagent.adapters.status_file import write_status
 from nodeagent.core import actions as act
 from nodeagent.core.contract import ClusterView, HeartbeatAnswer, HeartbeatRequest
@@ -50,7 +51,9 @@ class Agent:
         self._executor = executor
         self._control_plane = control_plane
         self._memory = Memory(view=sources.ledger.view())
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="job")
+        self._worker = ThreadPoolExecutor(
+            max_workers=1, thread_name_prefix="job", initializer=take_precedence
+        )
         self._job: Job | None = None
         self._wake = threading.Event()
         self._stopping = threading.Event()

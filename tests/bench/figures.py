@@ -51,7 +51,7 @@ def jobs_done_s(lab: Lab, node: str, job: str) -> list[float]:
 @contextmanager
 def cluster_set(lab: Lab, **change: Any) -> Iterator[None]:
     """Change settings of the cluster for a while, live on both nodes inside and after."""
-    before = lab.api().call("GET", "cluster")
+    before = lab.api().call("GET", "cluster")["settings"]
     _apply(lab, change)
     try:
         yield

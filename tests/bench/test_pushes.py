@@ -93,7 +93,7 @@ def throughput(lab: Lab) -> float:
 
 def test_throughput_with_and_without_pushes(lab: Lab):
     """The same relay pair, as fast as it takes mail: no push, a push a second, no push again."""
-    timings = lab.api().call("GET", "cluster")["timings"]
+    timings = lab.api().call("GET", "cluster")["settings"]["timings"]
     with cluster_set(lab, timings={**timings, "push_interval_s": NO_PUSHES_S}):
         first = throughput(lab)
     pushing = throughput(lab)
