@@ -65,7 +65,8 @@ TIMING_TEXTS: Final = {
     "lease_retry_s": "Half of a heartbeat's timeout (never below 1 s).",
     "push_interval_s": "Seconds between two pushes: what may wait for a dead host's disk.",
     "promise_s": "How long a peer promises not to adopt; nothing is adopted so long after a start.",
-    "retired_keep_days": "How long retired mail stays once its receipt is done (not enforced yet).",
+    "retired_keep_days": "How long retired mail stays on disk, by its node's clock and, from the"
+    " end of its receipt, by the database's clock: it is removed when both say so.",
 }
 
 REFUSAL_TEXTS: Final = {

@@ -16,7 +16,13 @@ from nodeagent.core import actions as act
 from nodeagent.core import contract as wire
 from nodeagent.core.contract import ReceiptState
 from nodeagent.core.guard_state import ProofKind, ProofOffer
-from nodeagent.core.lease import Proof, drain_limit_s, proof_from_promises, proof_from_renewal
+from nodeagent.core.lease import (
+    Proof,
+    drain_limit_s,
+    proof_from_promises,
+    proof_from_renewal,
+    retired_keep_s,
+)
 from nodeagent.core.observation import Adoption, AdoptionStep, Observation, SwitchoverStep
 from nodeagent.core.ports import Ports
 from nodeagent.errors import AgentError, Refused, Unreachable
@@ -48,6 +54,7 @@ class Executor:
             act.DropVip: self._drop_vip,
             act.ApplyConfig: self._apply_config,
             act.WriteSshFiles: self._write_ssh_files,
+            act.RemoveRetired: self._remove_retired,
             act.ReportRecovery: self._report_recovery,
         }
 
@@ -283,6 +290,13 @@ class Executor:
     def _write_ssh_files(self, _action: act.WriteSshFiles, obs: Observation) -> None:
         if obs.view is not None:
             self._ports.host.write_ssh_files(obs.view.peers)
+
+    def _remove_retired(self, action: act.RemoveRetired, obs: Observation) -> None:
+        keep_s = retired_keep_s(obs.timings)
+        while not self._ports.guard.remove_retired_some(action.receipts, keep_s):
+            self._ports.host.fault_point("removing-retired")
+        text = f"Retired mail was removed: receipt {', '.join(map(str, action.receipts))}."
+        self._ports.host.event("retired-removed", text)
 
     def _report_recovery(self, _action: act.ReportRecovery, obs: Observation) -> None:
         if obs.view is None:

@@ -21,7 +21,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ from nodeagent.adapters.clock import boot_time_s
 from nodeagent.adapters.event_spool import EventSpool
 from nodeagent.adapters.fault_point import fault_point
 from nodeagent.adapters.freezers import LAST_RESORT, Freezer, find_freezer
+from nodeagent.adapters.guard_file import GuardFile
 from nodeagent.adapters.keepalived import Keepalived
 from nodeagent.adapters.postfix import Postfix
 from nodeagent.adapters.precedence import take_precedence
@@ -64,25 +65,17 @@ class Guard:
         self._dirs = QueueDirs(settings.queue_directory, settings.relay_directory)
         self._mirrors = settings.relay_directory / "mirror"
         self._postfix = Postfix(settings.queue_directory)
-        self._file = settings.run_directory / "guard.json"
+        self._file = GuardFile(settings.run_directory / "guard.json")
         self._report = report
         self._freezer: Freezer | None = None
         self._freeze: Freeze | None = None
         self._drainer: socket.socket | None = None
-        self._state = self._load()
+        self._state = self._file.load()
         self._has_pending = False
-
-    def _load(self) -> GuardState:
-        try:
-            return GuardState(**json.loads(self._file.read_text()))
-        except (OSError, ValueError, TypeError):
-            return GuardState()
 
     def _save(self, state: GuardState) -> None:
         self._state = state
-        temporary = self._file.with_suffix(".new")
-        temporary.write_text(json.dumps(asdict(replace(state, retired=None))))
-        temporary.rename(self._file)
+        self._file.save(state)
 
     def start(self) -> None:
         """Thaw whatever a killed guard left frozen, then fence unless this boot's proof holds."""
@@ -165,6 +158,7 @@ class Guard:
             "pending": self._op_pending,
             "take_back": self._op_take_back,
             "place": self._op_place,
+            "remove_retired": self._op_remove_retired,
             "drain": self._op_drain,
             "freeze": self._op_freeze,
             "thaw": self._op_thaw,
@@ -187,6 +181,7 @@ class Guard:
             "generation": self._state.generation,
             "has_pending": self._has_pending,
             "freezer": self._freezer.name if self._freezer is not None else "",
+            "retired": sorted(queue_dirs.retired_ages_s(self._dirs).items()),
         }
 
     def _op_proof(self, _connection: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
@@ -212,6 +207,10 @@ class Guard:
         is_done = queue_dirs.take_back(self._dirs, self._state.retired or {})
         self._has_pending = not is_done
         return {"done": is_done}
+
+    def _op_remove_retired(self, _: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
+        receipts, older_than_s = request["receipts"], float(request["older_than_s"])
+        return {"done": queue_dirs.remove_retired(self._dirs, receipts, older_than_s)}
 
     def _op_place(self, _connection: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
         mirror = self._mirrors / Path(str(request["queue"])).name

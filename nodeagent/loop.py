@@ -164,6 +164,7 @@ class Agent:
             generation=generation,
             ssh_public_key=self._sources.identity.ssh_public_key(),
             ssh_host_keys=ssh_host_keys(),
+            kept_receipts=self._sources.ledger.receipt_keys(observation.kept_receipts),
         )
         sent_s = boot_time_s()
         try:
@@ -182,6 +183,7 @@ class Agent:
         self._sources.host.events.acknowledge(answer.acknowledged_events)
         known, self._memory.view = self._memory.view, answer.view
         self._memory.view_at_s = sent_s
+        self._memory.removable_receipts = answer.removable_receipts
         if _is_news(known, answer.view):
             self._sources.ledger.note_view(answer.view)
             self.wake()

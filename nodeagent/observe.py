@@ -27,6 +27,7 @@ class Memory:
     freezer: str = ""
     failed_version: int | None = None
     failed_reason: str | None = None
+    removable_receipts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def observe(sources: Sources, memory: Memory, *, is_job_running: bool) -> Observ
         config=ConfigState(host.config.live_version(), memory.failed_version),
         ssh_files_current=view is None or host.ssh_files.is_current(view.peers),
         is_instance_known=view is None or sources.ledger.is_instance_known(view.instance_id),
+        removable_receipts=memory.removable_receipts,
     )
 
 

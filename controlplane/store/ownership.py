@@ -15,6 +15,7 @@ from controlplane.store.facts import ClusterFacts, FactsReader, NodeFacts
 from controlplane.store.leases import Claim
 from controlplane.store.ownership_tables import INSTANCE_ID, AgentRow, InstanceRow
 from nodeagent.core import contract as wire
+from nodeagent.core.lease import retired_keep_s
 
 
 class Ownership:
@@ -38,8 +39,16 @@ class Ownership:
             renewed = request.renew and leases.renew(
                 session, node, request.generation, facts.timings.lease_duration_s
             )
-            view = self._view(session, node, facts)
-            return wire.HeartbeatAnswer(view=view, renewed=renewed, acknowledged_events=known)
+            removable: tuple[int, ...] = ()
+            if request.kept_receipts and not is_recovering:
+                keep_s = retired_keep_s(facts.timings)
+                removable = receipts.removable(session, request.kept_receipts, keep_s)
+            return wire.HeartbeatAnswer(
+                view=self._view(session, node, facts),
+                renewed=renewed,
+                acknowledged_events=known,
+                removable_receipts=removable,
+            )
 
     def reconcile(self, node: str, request: wire.ReconcileRequest) -> wire.ReconcileAnswer:
         """Acquire the own lease and name the owners of the pending mail, in one transaction."""

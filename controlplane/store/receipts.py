@@ -20,6 +20,7 @@ from controlplane.store.ownership_tables import LeaseRow, ReceiptIdRow, ReceiptR
 from nodeagent.core.contract import (
     OwnedElsewhere,
     ReceiptAnswer,
+    ReceiptKey,
     ReceiptQuestion,
     ReceiptRequest,
     ReceiptState,
@@ -83,6 +84,21 @@ def finish_receipt(session: Session, node: str, question: ReceiptQuestion) -> Re
         session.add(known)
         session.flush()
     return _answer(known)
+
+
+def removable(session: Session, keys: Sequence[ReceiptKey], keep_s: float) -> tuple[int, ...]:
+    """Return the numbers of those of `keys` that have been done for at least `keep_s`."""
+    limit_s = read_clock_s(session) - keep_s
+    rows = ((key, session.get(ReceiptRow, key.number)) for key in keys)
+    return tuple(
+        key.number
+        for key, row in rows
+        if row is not None
+        and (row.holder, row.queue, row.generation) == (key.holder, key.queue, key.generation)
+        and row.is_done
+        and row.done_at is not None
+        and row.done_at <= limit_s
+    )
 
 
 def find_receipt(session: Session, node: str, queue: str, generation: int) -> ReceiptRow | None:

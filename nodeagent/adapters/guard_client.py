@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from nodeagent.adapters.fault_point import fault_point
 from nodeagent.core.guard_state import ProofOffer
-from nodeagent.core.observation import GuardView
+from nodeagent.core.observation import GuardView, RetiredView
 from nodeagent.errors import Refused, Unreachable
 
 TIMEOUT_S: Final = 10.0
@@ -86,7 +86,8 @@ class GuardClient:
         """Return what the guard knows and the name of its freezer."""
         answer = self._call("status")
         freezer = str(answer.pop("freezer"))
-        return GuardView(**answer), freezer
+        retired = tuple(RetiredView(*one) for one in answer.pop("retired"))
+        return GuardView(**answer, retired=retired), freezer
 
     def offer_proof(self, offer: ProofOffer) -> None:
         """Bring a proof of the lease; raises `Refused` where it proves nothing."""
@@ -108,6 +109,11 @@ class GuardClient:
     def place_some(self, queue: str, generation: int) -> bool:
         """Move one batch of an adopted mirror into the live queue; True once all is there."""
         return bool(self._call("place", queue=queue, generation=generation)["done"])
+
+    def remove_retired_some(self, receipts: tuple[int, ...], older_than_s: float) -> bool:
+        """Remove one batch of these receipts' retired mail if it is that old; True at the end."""
+        answer = self._call("remove_retired", receipts=receipts, older_than_s=older_than_s)
+        return bool(answer["done"])
 
     @contextmanager
     def frozen(self) -> Iterator[Freeze]:

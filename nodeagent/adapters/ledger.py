@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nodeagent.adapters.identity import write_private
-from nodeagent.core.contract import ClusterView, RememberedReceipt
+from nodeagent.core.contract import ClusterView, ReceiptKey, RememberedReceipt
 from nodeagent.core.observation import Adoption, AdoptionStep, Switchover, SwitchoverStep
 from nodeagent.errors import BrokenState
 
@@ -22,6 +22,7 @@ class Ledger:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._keys: dict[int, ReceiptKey] = {}
 
     def _read(self, name: str) -> dict[str, Any] | None:
         path = self._directory / f"{name}.json"
@@ -105,6 +106,15 @@ class Ledger:
             RememberedReceipt.model_validate_json(path.read_bytes())
             for path in sorted((self._directory / "receipts").glob("*.json"))
         )
+
+    def receipt_keys(self, numbers: tuple[int, ...]) -> tuple[ReceiptKey, ...]:
+        """Return which receipts these are, in so far as this node remembers them."""
+        for number in numbers:
+            path = self._directory / "receipts" / f"{number}.json"
+            if number not in self._keys and path.exists():
+                receipt = RememberedReceipt.model_validate_json(path.read_bytes())
+                self._keys[number] = ReceiptKey(**receipt.model_dump(exclude={"ids"}))
+        return tuple(self._keys[number] for number in numbers if number in self._keys)
 
     def note_receipt(self, receipt: RememberedReceipt) -> None:
         """Remember a receipt; ids of the same number add up."""

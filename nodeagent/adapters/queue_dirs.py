@@ -1,8 +1,9 @@
 """Renames between the live queue, `pending`, the mirrors and `retired`: all on one filesystem.
 
 Only the lease guard calls this module, under its own lock and after its own look at the deadline.
-Nothing is copied and nothing is deleted but empty directories; each call may be killed at any line
-and repeated. Directories belong to Postfix's user with mode 0700, or qmgr(8) dies.
+Nothing is copied, and nothing is deleted but empty directories and, by `remove_retired`, mail that
+another node owns. Each call may be killed at any line and repeated. Directories belong to Postfix's
+user with mode 0700, or qmgr(8) dies.
 
 Long queue ids survive a move. Mail that waited in `incoming` or `active` comes back into
 `incoming`, as qmgr(8) does at its own start; deferred and held mail keeps its place.
@@ -15,7 +16,7 @@ import pwd
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -114,11 +115,18 @@ def _move(dirs: QueueDirs, source: Path, target: Path) -> None:
 
 
 def _way_back(dirs: QueueDirs, aside: Path, path: Path, retired: Mapping[str, int]) -> Path:
-    """Return where one pending file belongs: retired, or its place in the live queue."""
+    """Return where one pending file belongs: retired, or its place in the live queue.
+
+    The mtime of a receipt's directory says when something was put there last: its age counts anew
+    from before the move.
+    """
     relative = path.relative_to(aside)
     queue = relative.parts[0]
     if path.name in retired:
-        return dirs.retired / str(retired[path.name]) / queue / path.name
+        receipt = dirs.retired / str(retired[path.name])
+        dirs.make_directory(receipt)
+        os.utime(receipt)
+        return receipt / queue / path.name
     if queue == "active":
         return dirs.live / "incoming" / path.name
     return dirs.live / relative
@@ -171,12 +179,31 @@ def place_adopted(
     return True
 
 
-def prune_retired(dirs: QueueDirs, done: Callable[[int], bool], older_than_s: float) -> int:
-    """Remove retired receipts that are done and older than this; return how many were removed."""
+def retired_ages_s(dirs: QueueDirs) -> dict[int, float]:
+    """Return, by receipt, how long ago mail was retired under it last, by the wall clock."""
+    return {
+        int(receipt.name): time.time() - receipt.stat().st_mtime
+        for receipt in dirs.retired.glob("*")
+        if receipt.name.isdigit()
+    }
+
+
+def remove_retired(
+    dirs: QueueDirs, receipts: Iterable[int], older_than_s: float, limit: int = BATCH
+) -> bool:
+    """Remove up to `limit` files of those of these receipts that were retired that long ago.
+
+    A clock that has jumped back makes an age negative, and then nothing is removed. Returns True
+    once nothing is left to be removed.
+    """
     removed = 0
-    for receipt in list(dirs.retired.glob("*")):
-        age_s = time.time() - receipt.stat().st_mtime
-        if receipt.name.isdigit() and age_s > older_than_s and done(int(receipt.name)):
-            shutil.rmtree(receipt)
+    old = {number for number, age_s in retired_ages_s(dirs).items() if age_s >= older_than_s}
+    for number in old.intersection(receipts):
+        receipt = dirs.retired / str(number)
+        for path in files_below(receipt):
+            if removed >= limit:
+                return False
+            path.unlink()
             removed += 1
-    return removed
+        shutil.rmtree(receipt)
+    return True

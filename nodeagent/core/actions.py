@@ -154,6 +154,14 @@ class WriteSshFiles(Action):
 
 
 @dataclass(frozen=True)
+class RemoveRetired(Action):
+    """Have the guard remove the retired mail of receipts that are done for long enough."""
+
+    receipts: tuple[int, ...]
+    is_job: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
 class ReportRecovery(Action):
     """Tell a restored control plane what this node remembers (section 4.9)."""
 

@@ -208,14 +208,20 @@ class HeartbeatRequest(Wire):
     ssh_public_key: str | None = None
     ssh_host_keys: tuple[str, ...] = ()
     boot_grace_s: float = 0.0
+    kept_receipts: tuple[ReceiptKey, ...] = ()  # their mail lies retired here for long enough
 
 
 class HeartbeatAnswer(Wire):
-    """The view; `renewed` is True only if the own lease was extended by this very request."""
+    """The view; `renewed` is True only if the own lease was extended by this very request.
+
+    `removable_receipts` are the numbers of those `kept_receipts` that have been done for
+    `retired_keep_days` by the database's clock; of any other this answer says nothing.
+    """
 
     view: ClusterView
     renewed: bool = False
     acknowledged_events: tuple[str, ...] = ()
+    removable_receipts: tuple[int, ...] = ()
 
 
 class ReconcileRequest(Wire):
@@ -298,13 +304,18 @@ class RecoveryRequest(Wire):
     receipts: tuple[RememberedReceipt, ...] = ()
 
 
-class RememberedReceipt(Wire):
-    """A receipt this node committed or honoured; `ids` are those that it knows of."""
+class ReceiptKey(Wire):
+    """Which receipt is meant: after a restore, a number alone may have come to mean another one."""
 
     number: int
     queue: NodeName
     generation: int
     holder: NodeName
+
+
+class RememberedReceipt(ReceiptKey):
+    """A receipt this node committed or honoured; `ids` are those that it knows of."""
+
     ids: tuple[QueueId, ...]
 
 
@@ -365,3 +376,4 @@ class SwitchoverResult(Wire):
 
 
 RecoveryRequest.model_rebuild()
+HeartbeatRequest.model_rebuild()

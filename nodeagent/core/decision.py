@@ -262,6 +262,13 @@ def _config(obs: Observation) -> Actions | None:
     return (act.ApplyConfig(view.config_version),)
 
 
+def _retired(obs: Observation) -> Actions | None:
+    if obs.fresh_view is None or obs.is_job_running:
+        return None
+    due = tuple(number for number in obs.kept_receipts if number in obs.removable_receipts)
+    return (act.RemoveRetired(due),) if due else None
+
+
 HOUSEKEEPING: Final[tuple[Rule, ...]] = (
     Rule("fault", "keepalived's track file must say whether this node may hold a VIP.", _fault),
     Rule(
@@ -271,6 +278,11 @@ HOUSEKEEPING: Final[tuple[Rule, ...]] = (
     ),
     Rule("ssh-files", "The peers' SSH keys have changed: write them.", _ssh_files),
     Rule("config", "Another config version is assigned to this node: apply it.", _config),
+    Rule(
+        "retired",
+        "Retired mail was kept long enough, and so was the receipt that is done: remove it.",
+        _retired,
+    ),
 )
 
 

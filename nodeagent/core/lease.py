@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from nodeagent.core.contract import Timings
 
+SECONDS_A_DAY = 86400.0
 DRAIN_SHARE = 0.5
 """The share of the margin in which running deliveries may end before they are killed."""
 
@@ -41,6 +42,11 @@ def proof_from_promises(sent_s: float, generation: int, timings: Timings) -> Pro
 def drain_limit_s(timings: Timings) -> float:
     """How long a fence at the deadline may wait for running deliveries to end by themselves."""
     return timings.lease_margin_s * DRAIN_SHARE
+
+
+def retired_keep_s(timings: Timings) -> float:
+    """How long retired mail is kept, counted from its retirement and from its receipt's end."""
+    return timings.retired_keep_days * SECONDS_A_DAY
 
 
 def is_failsafe_due(remaining_s: float, timings: Timings) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from nodeagent.core.contract import ClusterView, LeaseView, Role, Timings, VrrpState
+from nodeagent.core.lease import retired_keep_s
 
 
 class AdoptionStep(StrEnum):
@@ -49,6 +50,14 @@ class Switchover:
 
 
 @dataclass(frozen=True)
+class RetiredView:
+    """Own mail that a receipt gave to another node; negative where the wall clock has jumped."""
+
+    receipt: int
+    age_s: float  # since the last of it was put there
+
+
+@dataclass(frozen=True)
 class GuardView:
     """The lease guard's answer: whether old mail is proved ours, and whether some is set aside."""
 
@@ -56,6 +65,7 @@ class GuardView:
     remaining_s: float
     generation: int
     has_pending: bool
+    retired: tuple[RetiredView, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,7 @@ class Observation:
     config: ConfigState = field(default_factory=ConfigState)
     ssh_files_current: bool = True
     is_instance_known: bool = True  # has this control plane instance what we remember?
+    removable_receipts: tuple[int, ...] = ()  # done for long enough, says the last answer
 
     @property
     def timings(self) -> Timings:
@@ -114,6 +125,14 @@ class Observation:
         view = self.fresh_view
         leases = view.leases if view is not None else ()
         return next((lease for lease in leases if lease.queue == queue), None)
+
+    @property
+    def kept_receipts(self) -> tuple[int, ...]:
+        """Receipts whose retired mail has lain here for `retired_keep_days`, by the own clock."""
+        if self.guard is None:
+            return ()
+        keep_s = retired_keep_s(self.timings)
+        return tuple(one.receipt for one in self.guard.retired if one.age_s >= keep_s)
 
     @property
     def is_proven(self) -> bool:

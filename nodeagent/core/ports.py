@@ -66,6 +66,9 @@ class GuardPort(Protocol):
     def place_some(self, queue: str, generation: int) -> bool:
         """Move a batch of a receipt's files into the live queue; True once all are there."""
 
+    def remove_retired_some(self, receipts: tuple[int, ...], older_than_s: float) -> bool:
+        """Remove a batch of these receipts' retired mail if it is that old; True at the end."""
+
 
 class MirrorsPort(Protocol):
     """The mirrors on this node; every call takes the mirror's lock."""

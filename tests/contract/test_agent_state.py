@@ -15,7 +15,7 @@ from nodeagent.adapters.keepalived import Keepalived
 from nodeagent.adapters.ledger import Ledger
 from nodeagent.adapters.ssh_files import SshFiles, sshd_snippet
 from nodeagent.adapters.status_file import read_status, write_status
-from nodeagent.core.contract import TOKEN_AUDIENCE, RememberedReceipt, VrrpState
+from nodeagent.core.contract import TOKEN_AUDIENCE, ReceiptKey, RememberedReceipt, VrrpState
 from nodeagent.core.decision import decide
 from nodeagent.core.observation import Adoption, AdoptionStep, SwitchoverStep
 from nodeagent.errors import BrokenState, Unreachable
@@ -65,6 +65,13 @@ def test_ids_of_one_receipt_add_up(ledger):
     ledger.note_receipt(receipt.model_copy(update={"ids": (OTHER,)}))
     (known,) = ledger.receipts()
     assert set(known.ids) == {ID, OTHER}
+
+
+def test_a_receipt_is_asked_about_by_all_that_is_known_of_it(ledger, tmp_path):
+    """A number that this node remembers nothing of is not asked about."""
+    fields = {"number": 9, "queue": "node-a", "generation": 2, "holder": "node-b"}
+    ledger.note_receipt(RememberedReceipt(**fields, ids=(ID,)))
+    assert Ledger(tmp_path).receipt_keys((8, 9)) == (ReceiptKey(**fields),)
 
 
 def test_the_last_view_outlives_the_agent(ledger, tmp_path):

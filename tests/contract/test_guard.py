@@ -164,6 +164,30 @@ def test_take_back_returns_own_mail_and_retires_what_a_receipt_gave_away(guard, 
     assert not guard.client.status()[0].has_pending
 
 
+def test_retired_mail_is_shown_with_its_age_and_removed_when_it_is_old(guard, postfix):
+    """The guard looks at the age itself, whatever the agent names; a restart changes nothing."""
+    postfix.send(3)
+    postfix.wait_until_deferred(3)
+    gone, *kept = sorted(postfix.ids())
+    guard.client.set_aside("test")
+    guard.prove(retired={gone: 7})
+    guard.take_back()
+    (shown,) = guard.client.status()[0].retired
+    assert shown.receipt == 7
+    assert 0 <= shown.age_s < 60
+    assert guard.client.remove_retired_some((7,), 3600.0)
+    assert (guard.relay / "retired/7/defer" / gone).exists()
+    hour_ago_s = time.time() - 3601
+    os.utime(guard.relay / "retired/7", (hour_ago_s, hour_ago_s))
+    guard.kill()
+    guard.start()
+    assert guard.client.status()[0].retired[0].age_s > 3600
+    assert guard.client.remove_retired_some((7,), 3600.0)
+    assert not (guard.relay / "retired/7").exists()
+    assert guard.client.status()[0].retired == ()
+    assert postfix.ids() == set(kept)
+
+
 def test_mail_taken_back_is_tried_again_by_the_queue_manager(guard, postfix):
     """The queue manager was killed by the fence; the next one finds the mail where it belongs."""
     postfix.send(2)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
 from controlplane.errors import Conflict, Recovering
 from controlplane.store.engine import Database
 from nodeagent.core import contract as wire
-from nodeagent.core.contract import ReceiptState
+from nodeagent.core.contract import ReceiptState, Timings
 from tests.fakes.ownership_worlds import DURATION_S, NODES, RealWorld, TwinWorld, World
 
 M1, M2, M3 = "4fQ1x1BcdfgzB", "4fQ1x2BcdfgzC", "4fQ1x3BcdfgzD"
@@ -172,6 +173,59 @@ def test_done_without_a_receipt_is_unknown(world: World) -> None:
     question = wire.ReceiptQuestion(queue="node-a", generation=1)
     answer = world.calls.finish_receipt("node-b", question)
     assert answer.state is ReceiptState.UNKNOWN
+
+
+KEEP_S = Timings().retired_keep_days * 86400.0
+
+
+def removable(world: World, *keys: wire.ReceiptKey) -> tuple[int, ...]:
+    """Ask as node-a which of these receipts' mail may be removed."""
+    report = wire.NodeReport(role=wire.Role.STANDBY)
+    request = wire.HeartbeatRequest(report=report, kept_receipts=keys)
+    return world.calls.heartbeat("node-a", request).removable_receipts
+
+
+def key(answer: wire.ReceiptAnswer, **overrides: Any) -> wire.ReceiptKey:
+    """Return the key of a receipt by which node-b adopted node-a's queue first."""
+    fields = {"number": answer.number, "queue": "node-a", "generation": 2, "holder": "node-b"}
+    return wire.ReceiptKey(**(fields | overrides))
+
+
+def test_retired_mail_is_removable_once_its_receipt_was_done_for_long(world: World) -> None:
+    """Not when it is done, but `retired_keep_days` later, and only for those that were asked."""
+    asked = key(adopt(world, "node-b", "node-a", M1))
+    assert removable(world, asked) == ()
+    world.advance(KEEP_S - 60)
+    assert removable(world, asked) == ()
+    world.advance(120)
+    assert removable(world, asked) == (1,)
+    assert removable(world) == ()
+
+
+def test_mail_of_a_receipt_that_is_not_done_is_never_removable(world: World) -> None:
+    """Its holder may have died between the commit and the last rename."""
+    generation = take(world, "node-b", "node-a")
+    asked = key(commit(world, "node-b", "node-a", generation, M1), generation=generation)
+    world.advance(10 * KEEP_S)
+    assert removable(world, asked) == ()
+
+
+def test_another_receipt_of_the_same_number_permits_nothing(world: World) -> None:
+    """After a restore a number may have been given anew; one that is unknown says nothing."""
+    answer = adopt(world, "node-b", "node-a", M1)
+    world.advance(KEEP_S + 60)
+    assert removable(world, key(answer)) == (1,)
+    for other in ({"holder": "node-c"}, {"generation": 9}, {"queue": "node-c"}, {"number": 5}):
+        assert removable(world, key(answer, **other)) == ()
+
+
+def test_nothing_is_removable_while_recovering(world: World) -> None:
+    """A restored control plane does not know yet which receipts bind."""
+    asked = key(adopt(world, "node-b", "node-a", M1))
+    world.advance(KEEP_S + 60)
+    assert removable(world, asked) == (1,)
+    world.restore(world.backup())
+    assert removable(world, asked) == ()
 
 
 def test_a_receipt_may_name_nothing(world: World) -> None:

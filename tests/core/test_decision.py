@@ -15,6 +15,7 @@ from nodeagent.core.observation import (
     AdoptionStep,
     ConfigState,
     Observation,
+    RetiredView,
     Switchover,
     SwitchoverStep,
 )
@@ -264,6 +265,34 @@ def test_a_config_is_applied_once_and_not_again_after_it_failed():
 def test_keys_of_peers_are_written_when_they_change():
     """Nobody copies a key by hand."""
     assert decide(observation(ssh_files_current=False)).actions == (act.WriteSshFiles(),)
+
+
+OLD = guard(retired=(RetiredView(7, 15 * 86400.0), RetiredView(9, 13 * 86400.0)))
+
+
+def test_retired_mail_is_removed_when_both_clocks_say_so():
+    """Seven is old here and done for long there; nine is too young here."""
+    obs = observation(guard=OLD, removable_receipts=(7, 9))
+    assert obs.kept_receipts == (7,)
+    assert decide(obs).actions == (act.RemoveRetired((7,)),)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"removable_receipts": ()},
+        {"removable_receipts": (8,)},
+        {"view_age_s": 99.0},
+        {"view_age_s": None},
+        {"guard": None},
+        {"guard": guard(retired=(RetiredView(7, -15 * 86400.0),))},
+        {"is_job_running": True},
+    ],
+)
+def test_retired_mail_stays_when_anything_is_unknown(overrides):
+    """No answer, another receipt's, an old one, no guard, a clock that jumped, a job under way."""
+    world = {"guard": OLD, "removable_receipts": (7,), **overrides}
+    assert decide(observation(**world)).actions == ()
 
 
 def test_two_jobs_never_start_in_one_tick():

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from controlplane.errors import Conflict, Forbidden, Invalid, NotFound, Recovering
 from controlplane.store.facts import ClusterFacts
 from nodeagent.core import contract as wire
+from nodeagent.core.lease import retired_keep_s
 
 
 @dataclass
@@ -37,7 +38,12 @@ class TwinReceipt:
     generation: int
     holder: str
     ids: set[str]
-    is_done: bool = False
+    done_at: float | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its holder has put everything into its live queue."""
+        return self.done_at is not None
 
 
 @dataclass
@@ -91,7 +97,12 @@ class LeaseTwin:
         renewed = request.renew and self._renew(node, request.generation)
         known = tuple(event.id for event in request.events)
         return wire.HeartbeatAnswer(
-            view=self._view(node), renewed=renewed, acknowledged_events=known
+            view=self._view(node),
+            renewed=renewed,
+            acknowledged_events=known,
+            removable_receipts=tuple(
+                key.number for key in request.kept_receipts if self._is_removable(key)
+            ),
         )
 
     def reconcile(self, node: str, request: wire.ReconcileRequest) -> wire.ReconcileAnswer:
@@ -180,7 +191,7 @@ class LeaseTwin:
         self._refuse_while_recovering()
         known = self._find(node, question.queue, question.generation)
         if known is not None:
-            known.is_done = True
+            known.done_at = self.clock() if known.done_at is None else known.done_at
         return self.receipt_state(node, question)
 
     def recover(self, node: str, request: wire.RecoveryRequest) -> None:
@@ -272,6 +283,18 @@ class LeaseTwin:
             if (receipt.queue, receipt.generation, receipt.holder) == key:
                 return receipt
         return None
+
+    def _is_removable(self, key: wire.ReceiptKey) -> bool:
+        known = self.state.receipts.get(key.number)
+        if known is None or known.done_at is None or self.state.is_recovering:
+            return False
+        is_meant = (known.queue, known.generation, known.holder) == (
+            key.queue,
+            key.generation,
+            key.holder,
+        )
+        kept_s = self.clock() - known.done_at
+        return is_meant and kept_s >= retired_keep_s(self.facts.timings)
 
     looks_at_earlier_receipts = True
     """A planted bug of the simulator switches it off."""

@@ -181,6 +181,7 @@ class RealWorld:
         self.passed_s += seconds
         with self.database.write() as session:
             session.execute(update(LeaseRow).values(expires_at=col(LeaseRow.expires_at) - seconds))
+            session.execute(update(ReceiptRow).values(done_at=col(ReceiptRow.done_at) - seconds))
 
     def confirm_dead(self, queue: str) -> bool:
         """Give an operator's word that the node is off."""
