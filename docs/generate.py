@@ -1,4 +1,4 @@
-"""Writes docs/reference/ from the program itself: commands, settings, rules, timings, REST calls.
+"""Writes docs/reference/ from the program itself: commands, settings, rules, timings, events, REST.
 
 `python docs/generate.py` writes what has changed; `--check` writes nothing and fails when a page is
 not what the program says today. Nothing in docs/reference/ is edited by hand.
@@ -29,6 +29,7 @@ from nodeagent import guard  # noqa: E402
 from nodeagent.core import actions, lease  # noqa: E402
 from nodeagent.core.contract import Timings  # noqa: E402
 from nodeagent.core.decision import HOUSEKEEPING, OWNERSHIP, Rule  # noqa: E402
+from nodeagent.core.event_kinds import CONTROL_PLANE_KINDS, NODE_KINDS  # noqa: E402
 from nodeagent.core.push_rules import PushRefusal  # noqa: E402
 from nodeagent.settings import AgentSettings  # noqa: E402
 
@@ -308,6 +309,19 @@ def timings_page() -> str:
     )
 
 
+def events_page() -> str:
+    """Return every kind of event, of the nodes and of the control plane."""
+    nodes, control_plane = (
+        table(("kind", "what it tells"), ((f"`{kind}`", text) for kind, text in kinds.items()))
+        for kinds in (NODE_KINDS, CONTROL_PLANE_KINDS)
+    )
+    text = (
+        "`relayctl events --kind KIND` shows one kind. A failed action is an event as well, once"
+        " for each reason: `push-failed` for the action `Push` of the [rules](rules.md)."
+    )
+    return page("Events", text, "## Nodes", nodes, "## Control plane", control_plane)
+
+
 @cache
 def openapi_document() -> dict[str, Any]:
     """Return the REST API's OpenAPI document, as the control plane serves it."""
@@ -348,6 +362,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "settings.md": settings_page,
     "rules.md": rules_page,
     "timings.md": timings_page,
+    "events.md": events_page,
     "api.md": api_page,
 }
 

@@ -22,6 +22,7 @@ from nodeagent.adapters.status_file import write_status
 from nodeagent.core import actions as act
 from nodeagent.core.contract import ClusterView, HeartbeatAnswer, HeartbeatRequest
 from nodeagent.core.decision import Plan, decide
+from nodeagent.core.event_kinds import HEARTBEAT_FAILED
 from nodeagent.core.observation import Observation
 from nodeagent.errors import AgentError, BrokenState, Refused, Unreachable
 from nodeagent.execute import Executor
@@ -113,7 +114,7 @@ class Agent:
         try:
             self._executor.execute(action, observation)
         except AgentError as error:
-            self._complain(action, error)
+            self._fail(action, error)
         else:
             self._succeed(action)
 
@@ -132,26 +133,28 @@ class Agent:
                 log.info("job done", job=type(job.action).__name__, took_s=took_s)
             self._succeed(job.action)
         elif isinstance(error, AgentError):
-            self._complain(job.action, error)
+            self._fail(job.action, error)
         else:
             raise error
 
     def _succeed(self, action: act.Action) -> None:
-        self._last_complaint.pop(type(action).__name__, None)
+        self._last_complaint.pop(act.failure_kind(action), None)
         if isinstance(action, act.ApplyConfig):
             self._memory.failed_version, self._memory.failed_reason = None, None
         if not action.is_job:
             self.wake()
 
-    def _complain(self, action: act.Action, error: AgentError) -> None:
-        """Log and report a failure once, not at every repetition of it."""
-        name, text = type(action).__name__, str(error)
+    def _fail(self, action: act.Action, error: AgentError) -> None:
         if isinstance(action, act.ApplyConfig) and isinstance(error, Refused | BrokenState):
-            self._memory.failed_version, self._memory.failed_reason = action.version, text
-        if self._last_complaint.get(name) != text:
-            self._last_complaint[name] = text
-            log.warning("action failed", action=name, reason=text)
-            self._sources.host.event(f"{name}-failed", text)
+            self._memory.failed_version, self._memory.failed_reason = action.version, str(error)
+        self._complain(act.failure_kind(action), str(error))
+
+    def _complain(self, kind: str, text: str) -> None:
+        """Log and report a failure once, not at every repetition of it."""
+        if self._last_complaint.get(kind) != text:
+            self._last_complaint[kind] = text
+            log.warning(kind, reason=text)
+            self._sources.host.event(kind, text)
 
     def _report(self, observation: Observation, plan: Plan) -> None:
         """Send the heartbeat; a renewal counts from before it was sent."""
@@ -172,9 +175,9 @@ class Agent:
                 request, max(MIN_HEARTBEAT_TIMEOUT_S, 2 * observation.timings.lease_retry_s)
             )
         except (Refused, Unreachable) as error:
-            self._complain(act.Action(), error)
+            self._complain(HEARTBEAT_FAILED, str(error))
             return
-        self._last_complaint.pop("Action", None)
+        self._last_complaint.pop(HEARTBEAT_FAILED, None)
         self._take_in(answer, sent_s, observation, generation)
 
     def _take_in(

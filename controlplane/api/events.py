@@ -13,6 +13,7 @@ from sqlmodel import Session, col
 from controlplane.api.user_auth import ActiveCaller
 from controlplane.store.engine import ReadSession
 from controlplane.store.ownership_tables import EventRow
+from nodeagent.core.event_kinds import KIND_PATTERN
 from nodeagent.core.names import NODE_NAME_PATTERN
 
 router = APIRouter(prefix="/api/v1/events", tags=["events"])
@@ -36,7 +37,7 @@ class EventFilter(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     node: str | None = Field(default=None, pattern=NODE_NAME_PATTERN)
-    kind: str | None = Field(default=None, max_length=64, pattern=r"^[a-z0-9-]+$")
+    kind: str | None = Field(default=None, max_length=64, pattern=KIND_PATTERN)
     since: AwareDatetime | None = Field(default=None, description="Received at or after this.")
     before: int | None = Field(
         default=None, ge=1, le=2**31 - 1, description="Older than this number: the next page."

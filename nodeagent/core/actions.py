@@ -6,8 +6,11 @@ one worker, in which only one of them runs at a time.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_WORD_START: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 @dataclass(frozen=True)
@@ -174,3 +177,8 @@ class DropAdoption(Action):
 
     queue: str
     is_job: ClassVar[bool] = True
+
+
+def failure_kind(action: Action) -> str:
+    """Return the kind of the event that says that an action failed: `push-failed` for `Push`."""
+    return f"{_WORD_START.sub('-', type(action).__name__).lower()}-failed"

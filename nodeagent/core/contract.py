@@ -171,7 +171,7 @@ class EventReport(Wire):
 
     id: str  # unique for ever (uuid4), so that a repeated report is stored once
     at: datetime  # the node's clock
-    kind: str = Field(max_length=64)  # "role", "push-refused", "adopted", "quarantined", "fenced"
+    kind: str = Field(max_length=64)  # one of `core.event_kinds`, or an action's failure
     text: str = Field(max_length=2000)
     data: dict[str, str | int | float | bool | None] = {}
 

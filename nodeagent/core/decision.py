@@ -280,7 +280,7 @@ HOUSEKEEPING: Final[tuple[Rule, ...]] = (
     Rule("config", "Another config version is assigned to this node: apply it.", _config),
     Rule(
         "retired",
-        "Retired mail was kept long enough, and so was the receipt that is done: remove it.",
+        "Retired mail was kept for long, and its receipt is done for as long: remove it.",
         _retired,
     ),
 )
