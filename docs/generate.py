@@ -63,7 +63,7 @@ TIMING_TEXTS: Final = {
     "lease_duration_s": "How long a lease lasts from its last renewal, by the database's clock.",
     "lease_margin_s": "How much earlier its holder stops; covers stopping and clock drift.",
     "lease_renew_deadline_s": "How long renewing alone is tried before the peers are asked.",
-    "lease_retry_s": "Half of a heartbeat's timeout (never below 1 s).",
+    "lease_retry_s": "How long a heartbeat waits for its answer (never below 1 s).",
     "push_interval_s": "Seconds between two pushes: what may wait for a dead host's disk.",
     "promise_s": "How long a peer promises not to adopt; nothing is adopted so long after a start.",
     "retired_keep_days": "How long retired mail stays on disk, by its node's clock and, from the"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Final
 
 import structlog
 
@@ -23,14 +22,13 @@ from nodeagent.core import actions as act
 from nodeagent.core.contract import ClusterView, HeartbeatAnswer, HeartbeatRequest
 from nodeagent.core.decision import Plan, decide
 from nodeagent.core.event_kinds import HEARTBEAT_FAILED
+from nodeagent.core.lease import heartbeat_limit_s
 from nodeagent.core.observation import Observation
 from nodeagent.errors import AgentError, BrokenState, Refused, Unreachable
 from nodeagent.execute import Executor
 from nodeagent.observe import Memory, Sources, observe, report_of
 
 log = structlog.get_logger()
-
-MIN_HEARTBEAT_TIMEOUT_S: Final = 1.0
 
 
 @dataclass
@@ -171,9 +169,8 @@ class Agent:
         )
         sent_s = boot_time_s()
         try:
-            answer = self._control_plane.heartbeat(
-                request, max(MIN_HEARTBEAT_TIMEOUT_S, 2 * observation.timings.lease_retry_s)
-            )
+            limit_s = heartbeat_limit_s(observation.timings)
+            answer = self._control_plane.heartbeat(request, limit_s)
         except (Refused, Unreachable) as error:
             self._complain(HEARTBEAT_FAILED, str(error))
             return

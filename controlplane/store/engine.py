@@ -23,7 +23,12 @@ from sqlmodel import Session
 
 from controlplane.errors import SetupFailed, Unavailable
 
-BUSY_TIMEOUT_MS = 3000
+BUSY_TIMEOUT_MS = 1500
+"""How long a transaction waits for the one that writes.
+
+Shorter than an agent waits for us: a heartbeat that is answered late was carried out for nobody. An
+agent that hears "busy" asks again, or asks its peers, while its lease still holds.
+"""
 STATEMENT_TIMEOUT_MS = 8000
 CONNECT_TIMEOUT_S = 3
 POOL_TIMEOUT_S = 3

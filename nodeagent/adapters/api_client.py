@@ -17,6 +17,11 @@ from nodeagent.errors import Refused, Unreachable
 
 CONNECT_TIMEOUT_S: Final = 1.0
 READ_TIMEOUT_S: Final = 3.0
+"""For calls of a job; a heartbeat has `core.lease.heartbeat_limit_s`.
+
+Both are longer than the control plane waits for its database (`BUSY_TIMEOUT_MS` there): an agent is
+told "refused" while it still listens, instead of giving up on what is carried out behind its back.
+"""
 LONG_TIMEOUT_S: Final = 30.0
 _Answer = TypeVar("_Answer", bound=BaseModel)
 

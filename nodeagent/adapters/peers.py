@@ -27,7 +27,12 @@ from nodeagent.errors import AgentError, Refused, Unreachable
 
 log = structlog.get_logger()
 
-PROMISE_LIMIT_S: Final = 2.0
+OLD_CONNECTION_LIMIT_S: Final = 1.0
+FRESH_CONNECTION_LIMIT_S: Final = 2.0
+"""What a promise may take: an open connection answers at once or is dead, a new one has to log in.
+
+Both together must fit between the renew deadline and the lease's end (`core.lease`).
+"""
 DRAIN_LIMIT_S: Final = 5.0
 DRAIN_POLL_S: Final = 0.02
 
@@ -137,8 +142,9 @@ class Peers:
         request = {"op": "promise", "queue": self._sender.queue, "length_s": length_s}
         link = self._peer(peer).promises
         was_open = link.is_open
+        limit_s = OLD_CONNECTION_LIMIT_S if was_open else FRESH_CONNECTION_LIMIT_S
         try:
-            answer = link.ask(request, PROMISE_LIMIT_S)
+            answer = link.ask(request, limit_s)
         except Unreachable:
             if not was_open:
                 return False

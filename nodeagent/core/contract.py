@@ -56,7 +56,7 @@ class Timings(Wire):
 
     lease_duration_s: float = Field(default=15.0, gt=0)
     lease_margin_s: float = Field(default=3.0, gt=0)
-    lease_renew_deadline_s: float = Field(default=10.0, gt=0)
+    lease_renew_deadline_s: float = Field(default=5.0, gt=0)
     lease_retry_s: float = Field(default=2.0, gt=0)
     push_interval_s: float = Field(default=5.0, gt=0)
     promise_s: float = Field(default=15.0, gt=0)

@@ -8,6 +8,11 @@ the deliveries that are under way and the drift of two clocks over one lease.
 
 A promise of a peer ("I will not adopt your queue before T", section 4.7) is arithmetically the same
 as a renewal of `promise_s`.
+
+The loop does one thing after the other, so three waits come after one another between the last
+renewal and the deadline: `lease_renew_deadline_s`, a heartbeat that was sent just before it passed
+and is not answered, and one round of asking for promises in which the connection of old is dead.
+The defaults leave room for all three and a tick; `lease_retry_s` is what a heartbeat may wait.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from dataclasses import dataclass
 from nodeagent.core.contract import Timings
 
 SECONDS_A_DAY = 86400.0
+MIN_HEARTBEAT_LIMIT_S = 1.0
 DRAIN_SHARE = 0.5
 """The share of the margin in which running deliveries may end before they are killed."""
 
@@ -47,6 +53,11 @@ def drain_limit_s(timings: Timings) -> float:
 def retired_keep_s(timings: Timings) -> float:
     """How long retired mail is kept, counted from its retirement and from its receipt's end."""
     return timings.retired_keep_days * SECONDS_A_DAY
+
+
+def heartbeat_limit_s(timings: Timings) -> float:
+    """How long one heartbeat waits for its answer: then it is time for the next attempt."""
+    return max(MIN_HEARTBEAT_LIMIT_S, timings.lease_retry_s)
 
 
 def is_failsafe_due(remaining_s: float, timings: Timings) -> bool:

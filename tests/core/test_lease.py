@@ -6,14 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controlplane.store.engine import BUSY_TIMEOUT_MS
+from nodeagent.adapters.api_client import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
+from nodeagent.adapters.peer import COMPLAINT_LIMIT_S
+from nodeagent.adapters.peers import FRESH_CONNECTION_LIMIT_S, OLD_CONNECTION_LIMIT_S
 from nodeagent.core.contract import Timings
 from nodeagent.core.lease import (
     check_timings,
     drain_limit_s,
+    heartbeat_limit_s,
     is_failsafe_due,
     proof_from_promises,
     proof_from_renewal,
 )
+from nodeagent.settings import AgentSettings
 
 SECONDS = st.floats(min_value=0.1, max_value=100, allow_nan=False)
 
@@ -40,7 +46,7 @@ def test_timings_pass_exactly_when_the_rule_holds(duration, margin, renew, retry
 @pytest.mark.parametrize(
     ("overrides", "field"),
     [
-        ({"lease_retry_s": 10.0}, "lease_retry_s"),
+        ({"lease_retry_s": 5.0}, "lease_retry_s"),
         ({"lease_renew_deadline_s": 12.0}, "lease_renew_deadline_s"),
         ({"promise_s": 5.0}, "promise_s"),
     ],
@@ -66,9 +72,31 @@ def test_a_promise_proves_its_length_less_the_margin():
 
 
 def test_failsafe_is_due_once_the_renew_deadline_is_used_up():
-    """Twelve seconds proved, ten of renewing: due at two seconds left."""
-    assert not is_failsafe_due(2.1, Timings())
-    assert is_failsafe_due(2.0, Timings())
+    """Twelve seconds proved, five of renewing: due at seven seconds left."""
+    assert not is_failsafe_due(7.1, Timings())
+    assert is_failsafe_due(7.0, Timings())
+
+
+def test_the_default_timings_leave_time_for_promises():
+    """A heartbeat that hangs, then a promise whose kept connection is dead, then one more tick."""
+    timings = Timings()
+    hanging_s = CONNECT_TIMEOUT_S + heartbeat_limit_s(timings)
+    asking_s = OLD_CONNECTION_LIMIT_S + COMPLAINT_LIMIT_S + FRESH_CONNECTION_LIMIT_S
+    used_s = timings.lease_renew_deadline_s + hanging_s + asking_s + AgentSettings().tick_s
+    assert used_s < timings.lease_duration_s - timings.lease_margin_s
+
+
+def test_a_heartbeat_waits_as_long_as_the_next_attempt_is_away():
+    """Never less than a second: a loaded database needs that."""
+    assert heartbeat_limit_s(Timings(lease_retry_s=2)) == 2
+    assert heartbeat_limit_s(Timings(lease_retry_s=0.2)) == 1
+
+
+def test_the_control_plane_gives_up_on_its_database_before_an_agent_gives_up_on_it():
+    """Else a heartbeat is carried out that nobody waits for, and its renewal helps nobody."""
+    busy_s = BUSY_TIMEOUT_MS / 1000
+    assert busy_s < heartbeat_limit_s(Timings())
+    assert busy_s < READ_TIMEOUT_S
 
 
 def test_draining_takes_only_part_of_the_margin():
