@@ -13,7 +13,13 @@ from nodeagent.adapters.peers import Peers
 from nodeagent.adapters.promises import Promises
 from nodeagent.adapters.vip import held_vips
 from nodeagent.core.contract import ClusterView, NodeReport
-from nodeagent.core.observation import ConfigState, GuardView, MirrorView, Observation
+from nodeagent.core.observation import (
+    ConfigState,
+    GuardView,
+    MirrorView,
+    Observation,
+    vrrp_state,
+)
 from nodeagent.core.ports import GuardPort
 from nodeagent.errors import AgentError
 
@@ -65,21 +71,24 @@ def observe(sources: Sources, memory: Memory, *, is_job_running: bool) -> Observ
     peers = tuple(peer.name for peer in view.peers) if view is not None else ()
     age_s = None if memory.view_at_s is None else boot_time_s() - memory.view_at_s
     host = sources.host
+    vips = held_vips(view.vips) if view is not None else None
+    is_running, is_fault_set = host.keepalived.is_running(), host.keepalived.is_fault_set()
+    told = host.keepalived.state
     return Observation(
         node=sources.node,
         guard=_guard_view(sources, memory),
         view=view,
         view_age_s=age_s,
-        holds_vips=held_vips(view.vips) if view is not None else None,
-        vrrp=host.keepalived.state,
+        holds_vips=vips,
+        vrrp=vrrp_state(told, vips, is_running=is_running, is_fault_set=is_fault_set),
         mirrors=_mirrors(sources),
         adoption=sources.ledger.adoption(),
         switchover=sources.ledger.switchover(),
         start_grace_s=sources.promises.start_grace_s(),
         push_age_s=sources.peers.push_age_s(peers),
         is_job_running=is_job_running,
-        is_fault_set=host.keepalived.is_fault_set(),
-        is_keepalived_running=host.keepalived.is_running(),
+        is_fault_set=is_fault_set,
+        is_keepalived_running=is_running,
         config=ConfigState(host.config.live_version(), memory.failed_version),
         ssh_files_current=view is None or host.ssh_files.is_current(view.peers),
         is_instance_known=view is None or sources.ledger.is_instance_known(view.instance_id),

@@ -85,6 +85,30 @@ class ConfigState:
     failed_version: int | None = None
 
 
+def vrrp_state(
+    told: VrrpState,
+    holds_vips: tuple[str, ...] | None,
+    *,
+    is_running: bool | None,
+    is_fault_set: bool,
+) -> VrrpState:
+    """Return keepalived's state: as its fifo told it, else as the addresses show it.
+
+    keepalived (2.2.7) writes to its fifo at a change only, so an agent that starts later has to
+    infer. What a killed keepalived said last is not true any more, and with the track file set a
+    missing VIP does not tell BACKUP from FAULT: both are UNKNOWN.
+    """
+    if is_running is False:
+        return VrrpState.UNKNOWN
+    if told is not VrrpState.UNKNOWN:
+        return told
+    if is_running is None or holds_vips is None:
+        return VrrpState.UNKNOWN
+    if holds_vips:
+        return VrrpState.MASTER
+    return VrrpState.UNKNOWN if is_fault_set else VrrpState.BACKUP
+
+
 @dataclass(frozen=True)
 class Observation:
     """Everything that `decide` may know in one tick."""
