@@ -24,7 +24,8 @@ from controlplane.errors import Conflict
 from controlplane.store import config_versions
 from controlplane.store.cluster import ClusterStore
 from controlplane.store.cluster_tables import ConfigVersionRow
-from controlplane.store.config_versions import Files, files_sha256
+from controlplane.store.config_versions import Files
+from nodeagent.core.config_plan import files_sha256
 from nodeagent.core.contract import ConfigFile
 
 router = APIRouter(prefix="/api/v1/config", tags=["configs"])

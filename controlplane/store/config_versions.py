@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter
@@ -26,6 +26,7 @@ from controlplane.store.cluster import ClusterStore, read_revision
 from controlplane.store.cluster_tables import ConfigFilesRow, ConfigVersionRow, NodeRow
 from controlplane.store.reports import add_event
 from controlplane.store.spec_problems import find_problems
+from nodeagent.core.config_plan import files_sha256
 from nodeagent.core.contract import ConfigFile
 
 Files = Mapping[str, tuple[ConfigFile, ...]]
@@ -49,12 +50,6 @@ class Applied:
 
     version: ConfigVersionRow
     is_new: bool
-
-
-def files_sha256(files: Iterable[ConfigFile]) -> str:
-    """Return the hash of a bundle: paths, owners, modes and contents, in the order of paths."""
-    listed = sorted((one.path, one.owner, one.mode, one.content) for one in files)
-    return hashlib.sha256(json.dumps(listed, separators=(",", ":")).encode()).hexdigest()
 
 
 def version_sha256(by_node: Mapping[str, str]) -> str:

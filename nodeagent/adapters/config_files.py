@@ -22,7 +22,7 @@ from typing import Final
 import structlog
 
 from nodeagent.adapters.identity import write_private
-from nodeagent.core.config_plan import indexed_tables, swap_order
+from nodeagent.core.config_plan import files_sha256, indexed_tables, swap_order
 from nodeagent.core.contract import ConfigBundle, ConfigFile
 from nodeagent.errors import Refused
 
@@ -77,6 +77,8 @@ class ConfigFiles:
 
     def apply(self, bundle: ConfigBundle) -> None:
         """Put a bundle live; raises `Refused` with the reason, and then nothing has changed."""
+        if files_sha256(bundle.files) != bundle.sha256:
+            raise Refused(f"Config version {bundle.version} does not match its own hash.")
         staging = self._state / "staging"
         shutil.rmtree(staging, ignore_errors=True)
         try:

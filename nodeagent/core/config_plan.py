@@ -1,8 +1,11 @@
-"""Which rendered files are indexed tables, and in which order files may replace live ones."""
+"""What a bundle of rendered files says of itself: its hash, its tables, its order of going live."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +21,12 @@ class IndexedTable:
 
     type: str
     path: str
+
+
+def files_sha256(files: Iterable[ConfigFile]) -> str:
+    """Return the hash of a bundle: paths, owners, modes and contents, in the order of paths."""
+    listed = sorted((one.path, one.owner, one.mode, one.content) for one in files)
+    return hashlib.sha256(json.dumps(listed, separators=(",", ":")).encode()).hexdigest()
 
 
 def indexed_tables(files: tuple[ConfigFile, ...]) -> tuple[IndexedTable, ...]:

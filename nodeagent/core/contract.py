@@ -329,7 +329,7 @@ class ConfigFile(Wire):
 
 
 class ConfigBundle(Wire):
-    """All files of one config version for one node; `sha256` covers paths, modes and contents."""
+    """All files of one config version for one node; `sha256` is that of `config_plan`."""
 
     version: int
     sha256: str

@@ -12,9 +12,10 @@ from sqlalchemy import text
 from controlplane.errors import Conflict
 from controlplane.store.audit import SYSTEM
 from controlplane.store.cluster import ClusterStore
-from controlplane.store.config_versions import apply, files_sha256, render_present
+from controlplane.store.config_versions import apply, render_present
 from controlplane.store.engine import Database
 from controlplane.store.facts import StoredFacts
+from nodeagent.core.config_plan import files_sha256
 from nodeagent.core.contract import ConfigFile
 from tests.api.conftest import NODE_B
 

@@ -35,6 +35,7 @@ from controlplane.store.nouns import (
     VIPS,
     Noun,
 )
+from nodeagent.core.config_plan import files_sha256
 from nodeagent.core.contract import ConfigFile
 
 ANN = Actor("ann", "198.51.100.30")
@@ -177,8 +178,8 @@ def test_without_nodes_no_version_is_made(store: ClusterStore) -> None:
 
 def test_the_hash_of_a_version_depends_on_every_node() -> None:
     """Other files on one node, or the same files on another node, are another version."""
-    one = config_versions.files_sha256([ConfigFile(path="/a", content="x")])
-    two = config_versions.files_sha256([ConfigFile(path="/a", content="y")])
+    one = files_sha256([ConfigFile(path="/a", content="x")])
+    two = files_sha256([ConfigFile(path="/a", content="y")])
     base = config_versions.version_sha256({"node-a": one, "node-b": two})
     assert base == config_versions.version_sha256({"node-b": two, "node-a": one})
     assert base != config_versions.version_sha256({"node-a": two, "node-b": one})

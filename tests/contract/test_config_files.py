@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.adapters.config_files import ConfigFiles
+from nodeagent.core.config_plan import files_sha256
 from nodeagent.core.contract import ConfigBundle, ConfigFile
 from nodeagent.errors import Refused
 from tests.fakes.postfix_instance import PostfixInstance
@@ -25,6 +26,11 @@ vrrp_script answers {
     interval %s
 }
 """
+
+
+def seal(version: int, *files: ConfigFile) -> ConfigBundle:
+    """Return a bundle with its hash."""
+    return ConfigBundle(version=version, sha256=files_sha256(files), files=files)
 
 
 class Relay:
@@ -51,7 +57,7 @@ class Relay:
         ]
         if keepalived is not None:
             files.append(ConfigFile(path="/etc/keepalived/keepalived.conf", content=keepalived))
-        return ConfigBundle(version=version, sha256="0" * 64, files=tuple(files))
+        return seal(version, *files)
 
     def banner(self) -> str:
         """Return what the server says of itself."""
@@ -110,6 +116,17 @@ def test_what_postfix_does_not_like_stays_off_the_node(relay, extra):
     assert relay.banner()
 
 
+def test_a_bundle_that_does_not_match_its_hash_stays_off_the_node(relay):
+    """Damaged in the database or on its way, however valid it looks."""
+    relay.files.apply(relay.bundle(1, "message_size_limit = 1000000\n"))
+    before = relay.snapshot()
+    other = relay.bundle(2, "message_size_limit = 2000000\n")
+    with pytest.raises(Refused, match="version 2 does not match its own hash"):
+        relay.files.apply(other.model_copy(update={"sha256": relay.bundle(2).sha256}))
+    assert relay.snapshot() == before
+    assert relay.files.live_version() == 1
+
+
 def test_what_keepalived_does_not_like_stays_off_the_node(relay):
     """A config that passes Postfix but not `keepalived -t` is refused whole."""
     relay.files.apply(relay.bundle(1, keepalived=KEEPALIVED % 51))
@@ -131,7 +148,7 @@ def test_a_server_that_does_not_come_back_gets_its_old_files_again(relay):
         ConfigFile(path="/etc/postfix/master.cf", content="\n".join([*lines, silent])),
     )
     with pytest.raises(Refused, match="did not answer"):
-        relay.files.apply(bad.model_copy(update={"files": files}))
+        relay.files.apply(seal(1, *files))
     restored = relay.snapshot()
     assert {path: restored[path] for path in before} == before
     assert relay.files.live_version() is None
