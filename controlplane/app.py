@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from controlplane import __version__
 from controlplane.api.agent_auth import RefusalLog
+from controlplane.api.body_limit import CONTENT_TOO_LARGE, MIB, BodyLimit, larger_limits
 from controlplane.api.error_handlers import install_error_handlers
 from controlplane.api.routers import ROUTERS
 from controlplane.settings import Settings
@@ -20,6 +21,9 @@ and keepalived file from it, and keeps the lease on each node's queue.
 
 Every refusal has the same body: `detail` is one sentence, `fields` has one per field at fault.
 Lease times count by the database's clock. Calls under `/api/v1/agent` are for node agents only.
+
+A body may have 256 KiB; a certificate with its key 512 KiB; a heartbeat 4 MiB; lists of domains and
+what names the messages of a queue as much as `RELAY_MAX_LIST_MIB` says.
 """
 
 TAGS = [
@@ -51,6 +55,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         401: "Who is asking could not be proved.",
         403: "Not permitted.",
         409: "Does not fit the present state.",
+        CONTENT_TOO_LARGE: "The body is larger than the call takes; nothing was changed.",
         422: "Values that cannot be used.",
         503: "The database does not answer, or the control plane is recovering.",
     }.items()
@@ -71,6 +76,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     app.state.settings = settings
     app.state.database = database
     app.state.agent_refusals = RefusalLog()
+    app.add_middleware(BodyLimit, larger=larger_limits(settings.max_list_mib * MIB))
     install_error_handlers(app)
     for router in ROUTERS:
         app.include_router(router)

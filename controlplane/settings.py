@@ -24,6 +24,12 @@ class Settings(BaseSettings):
     listen: Annotated[str, StringConstraints(pattern=LISTEN_PATTERN)] = Field(
         default="0.0.0.0:8443", description="HOST:PORT of the API and the GUI, HTTPS only."
     )
+    max_list_mib: int = Field(
+        default=64,
+        ge=1,
+        description="Largest body of the calls that carry many domains or queue ids; "
+        "64 MiB hold three million queue ids.",
+    )
     event_keep_days: int = Field(default=90, ge=1, description="How long events are kept.")
     stop_timeout_s: int = Field(
         default=5, ge=1, description="How long requests may take to end at a stop."

@@ -9,17 +9,12 @@ from fastapi import Depends, Request
 
 from controlplane.errors import Invalid
 
-MAX_FORM_BYTES: Final = 8192
 MAX_FIELDS: Final = 20
 
 
 async def read_form(request: Request) -> dict[str, str]:
     """Return the fields of an `application/x-www-form-urlencoded` body; raises Invalid."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_FORM_BYTES:
-            raise Invalid("This form is too long.")
+    body = await request.body()
     try:
         pairs = parse_qsl(
             body.decode(), keep_blank_values=True, strict_parsing=False, max_num_fields=MAX_FIELDS

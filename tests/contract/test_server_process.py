@@ -93,6 +93,19 @@ class Process:
                 extensions={"sni_hostname": TLS_SERVER_NAME},
             )
 
+    def raw(self, request: bytes) -> bytes:
+        """Send bytes that need not be a whole request; return the answer."""
+        context = ssl.create_default_context(cadata=ca_pem(self.state_dir))
+        with (
+            socket.create_connection(("127.0.0.1", self.port), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname=TLS_SERVER_NAME) as connection,
+        ):
+            connection.sendall(request)
+            answer = connection.recv(65536)
+            while b"\r\n\r\n" not in answer or answer.endswith(b"\r\n\r\n"):
+                answer += connection.recv(65536)
+            return answer
+
     def shown_certificate(self) -> bytes:
         """Return what a browser is shown."""
         return ssl.get_server_certificate(("127.0.0.1", self.port)).encode()
@@ -309,3 +322,16 @@ def take_shared(path: Path) -> None:
     """Try to serve."""
     with serving_lock(path, is_shared=True):
         pass
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_was_sent(process: Process) -> None:
+    """A declared length is answered at once; an endless body after the limit, not at its end."""
+    process.start()
+    process.get("/healthz")
+    head = b"PUT /api/v1/vips/x HTTP/1.1\r\nHost: relay\r\n"
+    assert process.raw(head + b"Content-Length: 1000000000\r\n\r\n").startswith(b"HTTP/1.1 413 ")
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    endless = head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 5
+    answer = process.raw(endless)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"larger than 256 KiB" in answer

@@ -1,0 +1,77 @@
+"""Refuses request bodies that are larger than their call needs, before they fill the memory.
+
+A body is read before anybody knows who sent it. A declared length (`Content-Length`) is judged
+before the endpoint is entered; a body without one (chunked) is counted while it comes in. FastAPI's
+own `max_body_size` answers in plain text, and only after an endpoint that reads no body has run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from controlplane.api.error_handlers import refuse
+from nodeagent.core.contract import AGENT_API
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+USUAL_BYTES: Final = 256 * KIB
+CERTIFICATE_BYTES: Final = 512 * KIB
+HEARTBEAT_BYTES: Final = 4 * MIB
+"""A heartbeat carries up to 200 events; refusing one would cost the node its lease."""
+LIST_CALLS: Final = (
+    "/api/v1/recipient-domains",
+    AGENT_API["reconcile"],
+    AGENT_API["receipt"],
+    AGENT_API["recovery"],
+)
+"""Calls whose body names every domain, or every message of a queue."""
+CONTENT_TOO_LARGE: Final = 413
+
+
+def larger_limits(list_bytes: int) -> dict[str, int]:
+    """Return, by path, the limits of the calls that need more than `USUAL_BYTES`."""
+    return {
+        "/api/v1/tls/certificate": CERTIFICATE_BYTES,
+        AGENT_API["heartbeat"]: HEARTBEAT_BYTES,
+        **dict.fromkeys(LIST_CALLS, list_bytes),
+    }
+
+
+class BodyLimit:
+    """ASGI middleware: answers 413 with one sentence to a body above its path's limit."""
+
+    def __init__(self, app: ASGIApp, larger: Mapping[str, int]) -> None:
+        self._app = app
+        self._larger = larger
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, its body counted; refuse it at once when it says its length."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit_bytes = self._larger.get(scope["path"], USUAL_BYTES)
+        declared = Headers(scope=scope).get("content-length", "0")
+        if declared.isdecimal() and int(declared) > limit_bytes:
+            await refuse(CONTENT_TOO_LARGE, _sentence(limit_bytes))(scope, receive, send)
+            return
+        received_bytes = 0
+
+        async def receive_counted() -> Message:
+            nonlocal received_bytes
+            message = await receive()
+            received_bytes += len(message.get("body", b""))
+            if received_bytes > limit_bytes:
+                raise HTTPException(CONTENT_TOO_LARGE, _sentence(limit_bytes))
+            return message
+
+        await self._app(scope, receive_counted, send)
+
+
+def _sentence(limit_bytes: int) -> str:
+    shown = f"{limit_bytes // MIB} MiB" if limit_bytes >= MIB else f"{limit_bytes // KIB} KiB"
+    return f"The request's body is larger than {shown}, the most that this call takes."

@@ -1,0 +1,107 @@
+"""Bodies that are too large: refused with one sentence, declared or chunked, before they are read.
+
+The calls that carry lists take what a large installation needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from controlplane.api.body_limit import KIB, MIB, USUAL_BYTES, larger_limits
+from nodeagent.core import contract as wire
+from nodeagent.core.contract import AGENT_API
+
+VIP = "/api/v1/vips/198.51.100.100"
+JSON = {"Content-Type": "application/json"}
+USUAL = "The request's body is larger than 256 KiB, the most that this call takes."
+
+
+def padded(size_bytes: int) -> bytes:
+    """Return a valid VIP of exactly that many bytes."""
+    return b'{"virtual_router_id": 51}'.ljust(size_bytes)
+
+
+def in_chunks(content: bytes, chunk_bytes: int = 64 * KIB) -> Iterator[bytes]:
+    """Give a body without saying how long it is."""
+    for start in range(0, len(content), chunk_bytes):
+        yield content[start : start + chunk_bytes]
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_a_body_may_fill_the_limit_and_not_a_byte_more(
+    client: TestClient, *, is_chunked: bool
+) -> None:
+    """The sentence is the API's, whether the length was declared or not; nothing changes."""
+    large = padded(USUAL_BYTES + 1)
+    refused = client.put(VIP, content=in_chunks(large) if is_chunked else large, headers=JSON)
+    assert (refused.status_code, refused.json()) == (413, {"detail": USUAL, "fields": {}})
+    assert client.get("/api/v1/vips").json() == []
+    exact = padded(USUAL_BYTES)
+    taken = client.put(VIP, content=in_chunks(exact) if is_chunked else exact, headers=JSON)
+    assert taken.status_code == 201, taken.text
+
+
+def test_the_length_is_judged_before_the_endpoint_is_entered(pair: TestClient) -> None:
+    """A call that reads no body does not run either: the refusal says what happened."""
+    refused = pair.request("DELETE", VIP, content=padded(USUAL_BYTES + 1))
+    assert refused.status_code == 413
+    assert pair.get(VIP).status_code == 200
+
+
+def test_a_stranger_is_refused_before_the_login(anonymous: TestClient) -> None:
+    """Whoever sends too much need not be known for the refusal."""
+    assert anonymous.put(VIP, content=padded(USUAL_BYTES + 1)).status_code == 413
+
+
+def test_a_form_is_limited_too(anonymous: TestClient) -> None:
+    """The pages read their forms themselves, below the same limit."""
+    form = "user=admin&password=" + "x" * USUAL_BYTES
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert anonymous.post("/login", content=form, headers=headers).status_code == 413
+    chunked = in_chunks(form.encode())
+    assert anonymous.post("/login", content=chunked, headers=headers).status_code == 413
+
+
+def test_lists_have_room(client: TestClient) -> None:
+    """100,000 domains go in one call; a single VIP of that size does not."""
+    names = [f"domain-{number}.example.com" for number in range(100_000)]
+    answer = client.put("/api/v1/recipient-domains", json={"domains": names})
+    assert (answer.status_code, answer.json()["added"]) == (200, 100_000)
+
+
+def test_a_receipt_of_a_million_messages_fits() -> None:
+    """No adoption may fail because its list is long: the longest ids, a million of them."""
+    one = "B" * 16 + "z" + "B" * 16
+    request = wire.ReceiptRequest(queue="node-a", generation=1, ids=(one,) * 1000)
+    assert len(request.model_dump_json()) * 1000 < larger_limits(64 * MIB)[AGENT_API["receipt"]]
+
+
+def test_a_full_heartbeat_fits() -> None:
+    """200 events of the longest text that there is, four bytes a character."""
+    event = wire.EventReport(
+        id="x" * 36,
+        at="2026-01-01T00:00:00Z",  # type: ignore[arg-type]
+        kind="k" * 64,
+        text="\U0001f4e8" * 2000,
+    )
+    report = wire.NodeReport(role=wire.Role.ACTIVE)
+    request = wire.HeartbeatRequest(report=report, events=(event,) * 200)
+    assert len(request.model_dump_json().encode()) < larger_limits(MIB)[AGENT_API["heartbeat"]]
+
+
+def test_every_larger_limit_belongs_to_a_call(app: FastAPI) -> None:
+    """A renamed path would fall back to the usual limit without a word."""
+    assert set(larger_limits(MIB)) <= set(app.openapi()["paths"])
+
+
+def test_the_document_names_the_refusal(app: FastAPI) -> None:
+    """Every operation says 413, and the introduction says how much is too much."""
+    document = app.openapi()
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            assert "413" in operation["responses"], f"{method} {path}"
+    assert "RELAY_MAX_LIST_MIB" in document["info"]["description"]
