@@ -19,6 +19,7 @@ from controlplane.app import create_app
 from controlplane.errors import SetupFailed
 from controlplane.jobs.scheduler import Tools, start_jobs
 from controlplane.settings import Settings
+from controlplane.store.cluster import ClusterStore
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.instance import ensure_instance
@@ -49,6 +50,7 @@ def serve(settings: Settings) -> None:
     with serving_lock(settings.state_dir, is_shared=True):
         box = SecretBox.load(settings.state_dir)
         database = open_database(settings)
+        ClusterStore(database, box).ensure_certificate()
         tls = ServerTls(settings.state_dir)
         app = create_app(settings, database)
         app.state.secret_box = box

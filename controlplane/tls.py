@@ -16,59 +16,41 @@ import ipaddress
 import socket
 import ssl
 import threading
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from controlplane.core.certificate import is_pair, parse_chain, parse_key
+from controlplane.core.certificate import chain_text, is_pair, parse_chain, parse_key
 from controlplane.core.names import BadValue
 from controlplane.errors import Invalid, SetupFailed
+from controlplane.issuing import Pair, make_ca, make_leaf
 from controlplane.store.crypto import create_private, replace_private
 from nodeagent.core.contract import TLS_SERVER_NAME
 
-CA_DAYS: Final = 3650
 LEAF_DAYS: Final = 825
 RENEW_DAYS: Final = 60
-CLOCK_SLACK: Final = timedelta(days=1)
 CA_FILE: Final = "tls/ca.pem"
 AGENT_FILE: Final = "tls/agents.pem"
 SELF_SIGNED_FILE: Final = "tls/self-signed.pem"
 UPLOADED_FILE: Final = "tls/uploaded.pem"
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A private key and its certificate."""
-
-    key: ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
-
-    def pem(self) -> bytes:
-        """Return both as one PEM text, the key first."""
-        key = self.key.private_bytes(
-            Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return key + self.certificate.public_bytes(Encoding.PEM)
-
-
 def ensure_ca(state_dir: Path) -> Pair:
     """Return our CA; the first start makes it."""
     path = state_dir / CA_FILE
     if not path.exists():
-        create_private(path, _make_ca().pem())
+        create_private(path, make_ca().pem())
     return _read_pair(path)
 
 
 def ca_pem(state_dir: Path) -> str:
     """Return the CA's certificate without its key."""
-    return ensure_ca(state_dir).certificate.public_bytes(Encoding.PEM).decode()
+    return ensure_ca(state_dir).certificate_pem().decode()
 
 
 def ca_fingerprint(state_dir: Path) -> str:
@@ -115,13 +97,15 @@ class ServerTls:
         path = self._state_dir / AGENT_FILE
         if not _is_usable(path):
             authority = ensure_ca(self._state_dir)
-            replace_private(path, _make_leaf([x509.DNSName(TLS_SERVER_NAME)], authority).pem())
+            replace_private(
+                path, make_leaf([x509.DNSName(TLS_SERVER_NAME)], authority, LEAF_DAYS).pem()
+            )
         return _context(path)
 
     def _self_signed_file(self) -> Path:
         path = self._state_dir / SELF_SIGNED_FILE
         if not _is_usable(path):
-            replace_private(path, _make_leaf(_own_names(), None).pem())
+            replace_private(path, make_leaf(_own_names(), None, LEAF_DAYS).pem())
         return path
 
 
@@ -141,13 +125,7 @@ def checked_pair(cert_pem: str, key_pem: str) -> bytes:
     if chain[0].not_valid_after_utc <= datetime.now(UTC):
         sentence = f"The certificate expired on {chain[0].not_valid_after_utc.date()}."
         raise Invalid(sentence, {"cert_pem": sentence})
-    blocks = [
-        key.private_bytes(
-            Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    ]
-    blocks += [certificate.public_bytes(Encoding.PEM) for certificate in chain]
-    return b"".join(blocks)
+    return chain_text(chain, key).encode()
 
 
 def _context(path: Path) -> ssl.SSLContext:
@@ -186,65 +164,3 @@ def _own_names() -> list[x509.GeneralName]:
         names.append(x509.DNSName(host))
     names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
     return names
-
-
-def _builder(subject: str, key: ec.EllipticCurvePrivateKey, days: int) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(_name(subject))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SLACK)
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    )
-
-
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-def _make_ca() -> Pair:
-    key = ec.generate_private_key(ec.SECP256R1())
-    title = "Mail-Relay HA control plane CA"
-    builder = (
-        _builder(title, key, CA_DAYS)
-        .issuer_name(_name(title))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(is_ca=True), critical=True)
-    )
-    return Pair(key, builder.sign(key, hashes.SHA256()))
-
-
-def _make_leaf(names: list[x509.GeneralName], authority: Pair | None) -> Pair:
-    key = ec.generate_private_key(ec.SECP256R1())
-    title = str(names[0].value)[:64]
-    issuer = authority.certificate.subject if authority is not None else _name(title)
-    signer = authority.key if authority is not None else key
-    builder = (
-        _builder(title, key, LEAF_DAYS)
-        .issuer_name(issuer)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(is_ca=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
-        )
-    )
-    return Pair(key, builder.sign(signer, hashes.SHA256()))
-
-
-def _usage(*, is_ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not is_ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=is_ca,
-        crl_sign=is_ca,
-        encipher_only=False,
-        decipher_only=False,
-    )

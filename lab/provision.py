@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import httpx2
 
-from lab import certificate, hosts
+from lab import hosts
 from lab.errors import LabError
 from lab.layout import CONTROL_PLANE_URL, HOSTS, MACHINE_ADDRESS, NODES, VIP
 from lab.settings import Settings
@@ -116,8 +116,6 @@ def describe_cluster(plane: ControlPlane, settings: Settings) -> None:
     plane.call("PUT", "sender-policies/blocked-domain.tld", {"action": "blocked"})
     for address in (HOSTS["client"].address, MACHINE_ADDRESS):
         plane.call("PUT", f"trusted-networks/{address}/32")
-    addresses = (*(HOSTS[name].address for name in ("cp", *NODES)), VIP)
-    plane.call("PUT", "tls/certificate", certificate.make(("relay.internal", *NODES), addresses))
     plane.call("POST", "config/apply", {"reason": "the lab's first version"})
 
 

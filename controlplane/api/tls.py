@@ -1,4 +1,4 @@
-"""The TLS certificate of the GUI and of SMTP: upload, look at, go back to the self-signed one."""
+"""The TLS certificate of the GUI and of SMTP: upload, look at, go back to one of our own."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from fastapi import APIRouter, status
 from pydantic import BaseModel, Field, SecretStr
-from sqlmodel import Session
 
 from controlplane.api.cluster_access import NOT_FOUND, Body, StoreDep
 from controlplane.api.user_auth import ActiveCaller
 from controlplane.core.certificate import parse_chain
 from controlplane.core.spec import TlsSpec
 from controlplane.errors import NotFound
-from controlplane.store.cluster import ClusterStore
+from controlplane.store import certificates
 from controlplane.tls import checked_pair
 
 router = APIRouter(prefix="/api/v1/tls", tags=["tls"])
@@ -44,14 +43,21 @@ class CertificateView(BaseModel):
     not_after: datetime
     sha256: str = Field(description="Fingerprint of the leaf.")
     chain_len: int
+    is_own: bool = Field(
+        description="Made by the control plane for SMTP, because none was uploaded; the GUI then "
+        "shows one of each instance's own."
+    )
 
 
 @router.get("/certificate", responses=NOT_FOUND)
 def read_certificate(caller: ActiveCaller, store: StoreDep) -> CertificateView:
-    """Show the uploaded certificate; 404 while the self-signed one is in use."""
+    """Show the certificate that Postfix shows after the next apply."""
     del caller
     with store.database.read() as session:
-        return _stored_view(store, session)
+        stored = certificates.read_certificate(session, store.box)
+    if stored is None:
+        raise NotFound("There is no certificate yet.")
+    return certificate_view(parse_chain(stored.tls.cert_pem), is_own=stored.is_own)
 
 
 @router.put("/certificate")
@@ -65,20 +71,18 @@ def put_certificate(
     """
     tls = TlsSpec(cert_pem=body.cert_pem, key_pem=body.key_pem)
     checked_pair(body.cert_pem, body.key_pem.get_secret_value())
-    view = certificate_view(parse_chain(body.cert_pem))
-    store.replace_tls(tls, caller.actor, view.model_dump(mode="json"))
+    view = certificate_view(parse_chain(body.cert_pem), is_own=False)
+    store.put_certificate(tls, caller.actor, view.model_dump(mode="json"))
     return view
 
 
 @router.delete("/certificate", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
 def delete_certificate(caller: ActiveCaller, store: StoreDep) -> None:
-    """Go back to the self-signed certificate; Postfix offers no STARTTLS after the next apply."""
-    with store.database.read() as session:
-        _stored_view(store, session)
-    store.replace_tls(None, caller.actor, {})
+    """Go back to certificates that the control plane makes itself; 404 when none was uploaded."""
+    store.delete_certificate(caller.actor)
 
 
-def certificate_view(chain: list[x509.Certificate]) -> CertificateView:
+def certificate_view(chain: list[x509.Certificate], *, is_own: bool) -> CertificateView:
     """Return what the first certificate of a chain says."""
     leaf = chain[0]
     return CertificateView(
@@ -89,6 +93,7 @@ def certificate_view(chain: list[x509.Certificate]) -> CertificateView:
         not_after=leaf.not_valid_after_utc,
         sha256=leaf.fingerprint(hashes.SHA256()).hex(),
         chain_len=len(chain),
+        is_own=is_own,
     )
 
 
@@ -100,10 +105,3 @@ def _names(leaf: x509.Certificate) -> list[str]:
     hosts = extension.value.get_values_for_type(x509.DNSName)
     addresses = extension.value.get_values_for_type(x509.IPAddress)
     return [*hosts, *(str(address) for address in addresses)]
-
-
-def _stored_view(store: ClusterStore, session: Session) -> CertificateView:
-    tls = store.read_tls(session)
-    if tls is None:
-        raise NotFound("No certificate was uploaded; the self-signed one is in use.")
-    return certificate_view(parse_chain(tls.cert_pem))

@@ -41,9 +41,13 @@ def is_pair(chain: list[x509.Certificate], key: PrivateKeyTypes) -> bool:
     return chain[0].public_key().public_bytes(*form) == key.public_key().public_bytes(*form)
 
 
+def chain_text(chain: list[x509.Certificate], key: PrivateKeyTypes) -> str:
+    """Return the key, the leaf and its issuers as PEM blocks, in that order."""
+    blocks = [key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())]
+    blocks += [certificate.public_bytes(Encoding.PEM) for certificate in chain]
+    return b"".join(blocks).decode()
+
+
 def chain_file(tls: TlsSpec) -> str:
     """Return the content of smtpd_tls_chain_files; raises BadValue for a broken pair."""
-    key = parse_key(tls.key_pem.get_secret_value())
-    blocks = [key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())]
-    blocks += [certificate.public_bytes(Encoding.PEM) for certificate in parse_chain(tls.cert_pem)]
-    return b"".join(blocks).decode()
+    return chain_text(parse_chain(tls.cert_pem), parse_key(tls.key_pem.get_secret_value()))

@@ -11,7 +11,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from controlplane.core.spec import TlsSpec
 from controlplane.errors import ControlPlaneError
 from controlplane.settings import Settings
-from controlplane.store.cluster import ClusterStore
+from controlplane.store.certificates import read_certificate
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.reports import prune_events
@@ -35,17 +35,17 @@ class Tools:
 
 
 class CertificateWatch:
-    """Shows browsers the certificate that the database holds, whichever instance it came to."""
+    """Shows browsers the uploaded certificate, whichever instance it came to."""
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self._store = ClusterStore(tools.database, tools.box)
         self._shown: TlsSpec | None = None
 
     def check(self) -> None:
         """Put a changed certificate in place; a broken one is logged and the old one stays."""
         with self._tools.database.read() as session:
-            wanted = self._store.read_tls(session)
+            stored = read_certificate(session, self._tools.box)
+        wanted = stored.tls if stored is not None and not stored.is_own else None
         if wanted == self._shown:
             return
         self._shown = wanted

@@ -175,7 +175,7 @@ def set_settings(
 
 @certificate.command("show")
 def show_certificate(*, as_json: JsonFlag = False) -> None:
-    """Show the uploaded certificate."""
+    """Show the certificate of SMTP: the uploaded one, or the control plane's own."""
     with connect() as client:
         shown = client.get("/tls/certificate")
     if as_json:

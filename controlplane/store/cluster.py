@@ -21,7 +21,13 @@ from sqlmodel import Session
 from controlplane.core.spec import ClusterSpec, TlsSpec
 from controlplane.errors import Invalid, NotFound
 from controlplane.store import audit
-from controlplane.store.audit import Actor
+from controlplane.store.audit import SYSTEM, Actor
+from controlplane.store.certificates import (
+    StoredCertificate,
+    make_own,
+    read_certificate,
+    store_certificate,
+)
 from controlplane.store.cluster_settings import ClusterSettings
 from controlplane.store.cluster_tables import CLUSTER_ID, CertificateRow, ClusterRow
 from controlplane.store.crypto import SecretBox
@@ -61,11 +67,9 @@ class ClusterStore:
         return ClusterSpec(**shared, **lists, tls=self.read_tls(session))
 
     def read_tls(self, session: Session) -> TlsSpec | None:
-        """Return the uploaded certificate with its key, None when there is none."""
-        row = session.get(CertificateRow, CLUSTER_ID)
-        if row is None:
-            return None
-        return TlsSpec(cert_pem=row.certificate_pem, key_pem=self.box.open(row.key_sealed))
+        """Return the certificate of SMTP with its key."""
+        stored = read_certificate(session, self.box)
+        return stored.tls if stored is not None else None
 
     def put_item(self, noun: Noun[ItemT], item: ItemT, actor: Actor) -> bool:
         """Create or replace one item; True when it is new. Raises Invalid."""
@@ -106,24 +110,48 @@ class ClusterStore:
             row = cluster_row(session)
             row.settings = after.model_dump(mode="json")
             session.add(row)
+            if after.domain != before.domain:
+                self._follow_domain(session, after.domain)
             old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
             self.finish(session, actor, "cluster.update", after.name, before=old, after=new)
         return after
 
-    def replace_tls(self, tls: TlsSpec | None, actor: Actor, shown: Mapping[str, Any]) -> None:
-        """Store another certificate and key, or none; `shown` is what the audit log may say."""
+    def put_certificate(self, tls: TlsSpec, actor: Actor, shown: Mapping[str, Any]) -> None:
+        """Store an uploaded certificate; `shown` is what the audit log may say of it."""
         with self.database.write() as session:
             self._check(session, lambda spec: spec.model_copy(update={"tls": tls}))
-            old = session.get(CertificateRow, CLUSTER_ID)
-            if tls is not None:
-                row = old or CertificateRow(certificate_pem="", key_sealed="")
-                row.certificate_pem = tls.cert_pem
-                row.key_sealed = self.box.seal(tls.key_pem.get_secret_value())
-                session.add(row)
-            elif old is not None:
-                session.delete(old)
-            verb = "update" if tls is not None else "delete"
-            self.finish(session, actor, f"certificate.{verb}", after=shown)
+            store_certificate(session, self.box, StoredCertificate(tls, is_own=False))
+            self.finish(session, actor, "certificate.update", after=shown)
+
+    def delete_certificate(self, actor: Actor) -> None:
+        """Replace an uploaded certificate by one of our own; raises NotFound without one."""
+        with self.database.write() as session:
+            stored = read_certificate(session, self.box)
+            if stored is None or stored.is_own:
+                raise NotFound("No certificate was uploaded.")
+            self._store_own(session, read_settings(session).domain)
+            self.finish(session, actor, "certificate.delete")
+
+    def ensure_certificate(self) -> bool:
+        """Make a certificate when there is none; True when made. Safe when instances race."""
+        with self.database.read() as session:
+            if session.get(CertificateRow, CLUSTER_ID) is not None:
+                return False
+        with self.database.write() as session:
+            if session.get(CertificateRow, CLUSTER_ID) is not None:
+                return False
+            self._store_own(session, read_settings(session).domain)
+            self.finish(session, SYSTEM, "certificate.create")
+        return True
+
+    def _store_own(self, session: Session, domain: str) -> None:
+        store_certificate(session, self.box, make_own(domain))
+
+    def _follow_domain(self, session: Session, domain: str) -> None:
+        """Name the new domain in a certificate of our own; an uploaded one stays."""
+        stored = read_certificate(session, self.box)
+        if stored is not None and stored.is_own:
+            self._store_own(session, domain)
 
     def finish(
         self,

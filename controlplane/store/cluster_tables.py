@@ -96,13 +96,17 @@ class TrustedNetworkRow(SQLModel, table=True):
 
 
 class CertificateRow(SQLModel, table=True):
-    """The TLS certificate of the GUI and of SMTP; the private key is encrypted."""
+    """The TLS certificate of SMTP, and of the GUI when uploaded; the private key is encrypted.
+
+    `is_own`: made by the control plane itself, because nobody has uploaded one.
+    """
 
     __tablename__ = "certificate"
 
     id: int = Field(default=CLUSTER_ID, primary_key=True)
     certificate_pem: str
     key_sealed: str
+    is_own: bool = False
     uploaded_at: datetime = Field(default_factory=utc_now, sa_type=UtcTime)
 
 

@@ -14,6 +14,7 @@ from controlplane.api.agent_auth import RefusalLog
 from controlplane.app import create_app
 from controlplane.settings import Settings
 from controlplane.store.audit import Actor
+from controlplane.store.cluster import ClusterStore
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.passwords import PasswordCost
@@ -49,12 +50,14 @@ def shared_app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
 
 @pytest.fixture
 def app(shared_app: FastAPI, sqlite_database: Database, settings: Settings) -> FastAPI:
-    """Give the application over a SQLite database, with its first admin."""
+    """Give the application over a SQLite database, with its first admin and certificate."""
     settings.state_dir.mkdir()
     ensure_first_admin(sqlite_database, CHEAP)
     shared_app.state.settings = settings
     shared_app.state.database = sqlite_database
-    shared_app.state.secret_box = SecretBox(Fernet.generate_key())
+    box = SecretBox(Fernet.generate_key())
+    ClusterStore(sqlite_database, box).ensure_certificate()
+    shared_app.state.secret_box = box
     shared_app.state.agent_refusals = RefusalLog()
     return shared_app
 

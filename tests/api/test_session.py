@@ -226,7 +226,8 @@ def test_logins_and_password_changes_are_audited(
     _log_in(client)
     client.post(SESSION, json={"user": "admin", "password": "guess-me"})
     actions = _actions(sqlite_database)
-    assert actions == ["user.create", "user.password", "session.create", "session.refused"]
+    assert actions[-3:] == ["user.password", "session.create", "session.refused"]
+    assert "user.create" in actions
     with sqlite_database.read() as session:
         assert "guess-me" not in str(session.exec(select(AuditRow)).all())
 

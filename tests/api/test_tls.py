@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
-from controlplane.store.columns import utc_now
 from controlplane.store.engine import Database
+from tests.fakes.certificates import make_pair
 
 URL = "/api/v1/tls/certificate"
 
 
-def _pair(name: str = "relay.example.com", days: int = 30) -> dict[str, str]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    start = utc_now() - timedelta(days=60)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(utc_now() + timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    return {
-        "cert_pem": certificate.public_bytes(serialization.Encoding.PEM).decode(),
-        "key_pem": private.decode(),
-    }
+def _pair(days: int = 30) -> dict[str, str]:
+    certificate, key = make_pair(days=days)
+    return {"cert_pem": certificate, "key_pem": key}
 
 
 def test_a_good_pair_is_stored_and_described(client: TestClient) -> None:
@@ -84,12 +57,41 @@ def test_a_bad_pair_is_refused(
     assert client.get(URL).json() == before
 
 
-def test_going_back_to_the_self_signed_certificate(client: TestClient) -> None:
-    """After the removal there is none to look at, and none to remove."""
-    client.put(URL, json=_pair())
+def test_going_back_to_a_certificate_of_our_own(client: TestClient) -> None:
+    """It is a fresh one for the cluster's domain; without an upload there is nothing to remove."""
+    first = client.get(URL).json()
+    assert (first["is_own"], first["names"]) == (True, ["relay.internal", "*.relay.internal"])
+    assert client.put(URL, json=_pair()).json()["is_own"] is False
     assert client.delete(URL).status_code == 204
-    assert client.get(URL).status_code == 404
-    assert client.delete(URL).status_code == 404
+    second = client.get(URL).json()
+    assert (second["is_own"], second["sha256"] != first["sha256"]) == (True, True)
+    refused = client.delete(URL)
+    assert (refused.status_code, refused.json()["detail"]) == (404, "No certificate was uploaded.")
+    assert client.get(URL).json() == second
+
+
+def test_a_certificate_of_our_own_follows_the_domain(client: TestClient) -> None:
+    """Another domain, another certificate; an uploaded one stays as it is."""
+    before = client.get(URL).json()
+    client.patch("/api/v1/cluster", json={"name": "other"})
+    assert client.get(URL).json() == before
+    client.patch("/api/v1/cluster", json={"domain": "bücher.example"})
+    shown = client.get(URL).json()
+    assert shown["names"] == ["xn--bcher-kva.example", "*.xn--bcher-kva.example"]
+    uploaded = client.put(URL, json=_pair()).json()
+    client.patch("/api/v1/cluster", json={"domain": "example.net"})
+    assert client.get(URL).json() == uploaded
+
+
+def test_starttls_is_offered_without_an_upload(pair: TestClient) -> None:
+    """A certificate of our own reaches Postfix as an uploaded one does, its content hidden."""
+    files = {
+        file["path"]: file
+        for file in pair.get("/api/v1/config/preview").json()["nodes"][0]["files"]
+    }
+    chain = files["/etc/postfix/relay/tls.pem"]
+    assert (chain["is_secret"], chain["content"], chain["mode"]) == (True, None, "0600")
+    assert "smtpd_tls_security_level = may\n" in files["/etc/postfix/main.cf"]["content"]
 
 
 def test_the_pair_reaches_postfix(pair: TestClient) -> None:

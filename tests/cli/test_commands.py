@@ -169,7 +169,11 @@ def test_a_config_without_nodes_is_refused(relayctl: Operator) -> None:
     """Exit code 1 and why."""
     assert relayctl("config", "versions").out.startswith("There is no version yet")
     assert relayctl("config", "apply").code == 1
-    assert relayctl("certificate", "show").code == 1
+
+
+def test_a_certificate_is_shown_before_one_is_uploaded(relayctl: Operator) -> None:
+    """The control plane's own, and that it is."""
+    assert relayctl.json("certificate", "show")["is_own"] is True
 
 
 def test_status_shows_the_cluster_on_one_screen(live: Operator) -> None:

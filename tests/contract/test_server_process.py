@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from controlplane.core.spec import TlsSpec
 from controlplane.errors import SetupFailed
 from controlplane.server import serving_lock
-from controlplane.store.audit import SYSTEM
+from controlplane.store.audit import SYSTEM, AuditFilter, list_entries
 from controlplane.store.cluster import ClusterStore
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
@@ -157,7 +157,7 @@ def test_an_uploaded_certificate_is_shown_without_a_restart(process: Process) ->
     certificate, key = make_pair()
     database = Database(process.environment["RELAY_DATABASE_URL"])
     store = ClusterStore(database, SecretBox.load(process.state_dir))
-    store.replace_tls(TlsSpec(cert_pem=certificate, key_pem=SecretStr(key)), SYSTEM, {})
+    store.put_certificate(TlsSpec(cert_pem=certificate, key_pem=SecretStr(key)), SYSTEM, {})
     end_s = time.monotonic() + 15
     while process.shown_certificate() == before and time.monotonic() < end_s:
         time.sleep(0.2)
@@ -285,7 +285,7 @@ def test_restore_wants_exactly_one_source(process: Process, tmp_path: Path) -> N
 def test_two_instances_start_together_on_one_database(
     tmp_path: Path, postgres: PostgresServer
 ) -> None:
-    """Both migrate, make the first admin and serve; one database, one instance id, one admin."""
+    """Both migrate, make what a first start makes, and serve: one of each."""
     url = postgres.create_database()
     pair = [Process(tmp_path / "state", url) for _ in range(2)]
     for process in pair:
@@ -295,6 +295,14 @@ def test_two_instances_start_together_on_one_database(
     finally:
         codes = [process.stop() for process in pair]
     assert codes == [0, 0]
+    database = Database(url)
+    store = ClusterStore(database, SecretBox.load(tmp_path / "state"))
+    with database.read() as session:
+        made = list_entries(session, AuditFilter(action="certificate.create"))
+        tls = store.read_tls(session)
+    database.close()
+    assert len(made) == 1
+    assert tls is not None
 
 
 def test_the_serving_lock_is_shared_by_servers_only(tmp_path: Path) -> None:
