@@ -31,6 +31,15 @@ class Settings(BaseSettings):
         "64 MiB hold three million queue ids.",
     )
     event_keep_days: int = Field(default=90, ge=1, description="How long events are kept.")
+    audit_keep_days: int = Field(
+        default=1825, ge=1, description="How long the audit log is kept; five years."
+    )
+    config_keep_versions: int = Field(
+        default=100,
+        ge=1,
+        description="How many config versions are kept; one that a node has assigned or live is "
+        "kept besides.",
+    )
     stop_timeout_s: int = Field(
         default=5, ge=1, description="How long requests may take to end at a stop."
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
+from sqlmodel import Session
 
 from controlplane.core.spec import TlsSpec
 from controlplane.errors import ControlPlaneError
@@ -14,7 +15,7 @@ from controlplane.settings import Settings
 from controlplane.store.certificates import read_certificate
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
-from controlplane.store.reports import prune_events
+from controlplane.store.pruning import prune_audit, prune_events, prune_versions
 from controlplane.tls import ServerTls
 
 log = structlog.get_logger(__name__)
@@ -58,11 +59,24 @@ class CertificateWatch:
 
 
 def prune(tools: Tools) -> None:
-    """Delete old events."""
-    with tools.database.write() as session:
-        deleted = prune_events(session, tools.settings.event_keep_days)
-    if deleted:
-        log.info("pruned", events=deleted)
+    """Delete what is older than the settings say, each kind in transactions of its own."""
+    settings = tools.settings
+    jobs: dict[str, Callable[[Session], int]] = {
+        "events": lambda session: prune_events(session, settings.event_keep_days),
+        "audit": lambda session: prune_audit(session, settings.audit_keep_days),
+        "versions": lambda session: prune_versions(session, settings.config_keep_versions),
+    }
+    for kind, job in jobs.items():
+        deleted = 0
+        while now := _in_transaction(tools.database, job):
+            deleted += now
+        if deleted:
+            log.info("pruned", kind=kind, deleted=deleted)
+
+
+def _in_transaction(database: Database, job: Callable[[Session], int]) -> int:
+    with database.write() as session:
+        return job(session)
 
 
 def guarded(name: str, job: Callable[[], None]) -> Callable[[], None]:

@@ -3,6 +3,9 @@
 The last receipt that names a queue id, of whatever queue, says who owns that message. All callers
 run inside `Database.write()`, so receipts are numbered in the order in which they are committed,
 and a reconcile in the same transaction has seen every receipt that can bind it.
+
+Nothing of a receipt is ever deleted: a host may come back after any time, with any disk
+(docs/adr/0009-receipts-are-never-pruned.md).
 """
 
 from __future__ import annotations

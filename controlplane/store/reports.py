@@ -6,14 +6,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlmodel import Session, col
 
 from controlplane.store.clock import read_clock_s
 from controlplane.store.ownership_tables import EventRow, LeaseRow, NodeReportRow
 from nodeagent.core.contract import EventReport, NodeReport
-
-SECONDS_A_DAY = 86400
 
 
 def store_report(session: Session, node: str, report: NodeReport) -> None:
@@ -97,12 +95,3 @@ def add_event(
         )
     )
     session.flush()
-
-
-def prune_events(session: Session, keep_days: int) -> int:
-    """Delete events older than `keep_days`; return how many."""
-    limit_s = read_clock_s(session) - keep_days * SECONDS_A_DAY
-    old = (
-        delete(EventRow).where(col(EventRow.received_at) < limit_s).returning(col(EventRow.number))
-    )
-    return len(session.execute(old).all())

@@ -47,7 +47,7 @@ class LoginFailureRow(SQLModel, table=True):
 
 
 class AuditRow(SQLModel, table=True):
-    """Who changed what, when and from where; rows are only ever added."""
+    """Who changed what, when and from where; rows are never changed, and go by their age alone."""
 
     __tablename__ = "audit"
 

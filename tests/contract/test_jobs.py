@@ -1,7 +1,9 @@
-"""The periodic jobs: old events go, a changed certificate is shown, a failure is tried again."""
+"""The periodic jobs: what is old goes, a changed certificate is shown, a failure is tried again."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,27 +12,45 @@ from pydantic import SecretStr
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from controlplane.core.spec import TlsSpec
+from controlplane.core.spec import NodeSpec, TlsSpec
 from controlplane.errors import Conflict, NotFound, Unavailable
 from controlplane.jobs.scheduler import CertificateWatch, Tools, guarded, prune
 from controlplane.settings import Settings
-from controlplane.store import switchovers
-from controlplane.store.audit import SYSTEM
+from controlplane.store import config_versions, switchovers
+from controlplane.store.audit import SYSTEM, AuditFilter, list_entries
 from controlplane.store.cluster import ClusterStore
+from controlplane.store.cluster_tables import ConfigFilesRow, NodeRow
+from controlplane.store.columns import utc_now
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
-from controlplane.store.ownership_tables import EventRow
-from controlplane.store.reports import add_event
+from controlplane.store.facts import StoredFacts
+from controlplane.store.leases import ensure_lease
+from controlplane.store.nouns import NODES
+from controlplane.store.ownership import Ownership
+from controlplane.store.ownership_tables import EventRow, ReceiptRow
+from controlplane.store.receipts import owned_elsewhere
+from controlplane.store.reports import add_event, store_report
+from controlplane.store.user_tables import AuditRow
 from controlplane.tls import UPLOADED_FILE, ServerTls
-from nodeagent.core.contract import SwitchoverResult
+from nodeagent.core.contract import (
+    LeaseRequest,
+    NodeReport,
+    ReceiptQuestion,
+    ReceiptRequest,
+    Role,
+    SwitchoverResult,
+)
 from tests.fakes.certificates import make_pair
 
 DAY_S = 86400.0
+MESSAGE = "4fQ1x1BcdfgzB"
 
 
 def tools_of(database: Database, state_dir: Path) -> Tools:
     """Return what the jobs work on."""
-    settings = Settings(state_dir=state_dir, event_keep_days=30)
+    settings = Settings(
+        state_dir=state_dir, event_keep_days=30, audit_keep_days=400, config_keep_versions=3
+    )
     return Tools(settings, database, SecretBox.load(state_dir), ServerTls(state_dir))
 
 
@@ -44,6 +64,94 @@ def test_old_events_are_pruned(database: Database, tmp_path: Path) -> None:
     prune(tools_of(database, tmp_path))
     with database.read() as session:
         assert session.execute(select(col(EventRow.kind))).scalars().all() == ["new"]
+
+
+def test_old_audit_rows_are_pruned(database: Database, tmp_path: Path) -> None:
+    """Rows older than `audit_keep_days` go, newer ones stay."""
+    with database.write() as session:
+        for days, action in ((401, "old.update"), (399, "new.update")):
+            session.add(AuditRow(actor="ann", action=action, at=utc_now() - timedelta(days=days)))
+    prune(tools_of(database, tmp_path))
+    with database.read() as session:
+        assert [row.action for row in list_entries(session, AuditFilter())] == ["new.update"]
+
+
+def cluster_with_versions(tools: Tools, count: int) -> ClusterStore:
+    """Return a cluster of two nodes with that many config versions, the last one assigned."""
+    store = ClusterStore(tools.database, tools.box)
+    for name, mode, last in (("node-a", "master", 11), ("node-b", "slave", 12)):
+        node = NodeSpec(
+            name=name, address=f"198.51.100.{last}", cluster_mode=mode, vrrp_priority=200 - last
+        )
+        store.put_item(NODES, node, SYSTEM)
+    config_versions.apply(store, config_versions.render_present(store), SYSTEM, "")
+    for _ in range(count - 1):
+        config_versions.roll_back(store, 1, SYSTEM, "")
+    return store
+
+
+def numbers(store: ClusterStore) -> list[int]:
+    """Return the versions that are left; each has its files, and no other files are left."""
+    with store.database.read() as session:
+        left = sorted(row.number for row in config_versions.list_versions(session))
+        files = set(session.execute(select(col(ConfigFilesRow.version))).scalars())
+        assert files == set(left)
+    return left
+
+
+def test_the_newest_versions_are_kept(database: Database, tmp_path: Path) -> None:
+    """More old ones than go in one transaction; the next version gets the next number."""
+    tools = tools_of(database, tmp_path)
+    store = cluster_with_versions(tools, 25)
+    prune(tools)
+    assert numbers(store) == [23, 24, 25]
+    assert config_versions.roll_back(store, 23, SYSTEM, "").number == 26
+    with pytest.raises(NotFound, match="no config version 1"):
+        config_versions.roll_back(store, 1, SYSTEM, "")
+
+
+def test_a_version_that_a_node_needs_is_kept(database: Database, tmp_path: Path) -> None:
+    """Assigned to a node, or live on one that has not reported for long: both can be fetched."""
+    tools = tools_of(database, tmp_path)
+    store = cluster_with_versions(tools, 9)
+    with database.write() as session:
+        session.get_one(NodeRow, "node-a").assigned_version = 2
+        live = NodeReport(role=Role.STANDBY, config_version=4)
+        store_report(session, "node-b", live)
+        store_report(session, "node-c", NodeReport(role=Role.STANDBY))
+    prune(tools)
+    assert numbers(store) == [2, 4, 7, 8, 9]
+    with database.read() as session:
+        assert StoredFacts(tools.box).bundle(session, "node-a").version == 2
+
+
+def test_instances_that_prune_together_delete_the_same(database: Database, tmp_path: Path) -> None:
+    """None fails because another was faster."""
+    tools = tools_of(database, tmp_path)
+    store = cluster_with_versions(tools, 25)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: prune(tools), range(3)))
+    assert numbers(store) == [23, 24, 25]
+
+
+def test_a_receipt_outlives_everything(database: Database, tmp_path: Path) -> None:
+    """Done for ten years, and still the birth node is told who owns the message."""
+    with database.write() as session:
+        for node in ("node-a", "node-b"):
+            ensure_lease(session, node)
+    calls = Ownership(database, StoredFacts(SecretBox.load(tmp_path)))
+    lease = calls.acquire("node-b", LeaseRequest(queue="node-a")).lease
+    assert lease is not None
+    question = ReceiptQuestion(queue="node-a", generation=lease.generation)
+    calls.commit_receipt("node-b", ReceiptRequest(**question.model_dump(), ids=(MESSAGE,)))
+    calls.finish_receipt("node-b", question)
+    with database.write() as session:
+        ago_s = col(ReceiptRow.committed_at) - 3650 * DAY_S
+        session.execute(update(ReceiptRow).values(committed_at=ago_s, done_at=ago_s))
+    prune(tools_of(database, tmp_path))
+    with database.read() as session:
+        (owned,) = owned_elsewhere(session, "node-a", [MESSAGE])
+    assert owned.owner == "node-b"
 
 
 def test_a_changed_certificate_is_put_in_place_once(
