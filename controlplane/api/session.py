@@ -83,7 +83,9 @@ def create_session(
     """Log in.
 
     The answer holds a bearer token; a browser also gets it as the cookie `relay_session`. After
-    five failures from one address the wait doubles with each further one, up to 15 minutes.
+    five failures of a user from one address the wait doubles with each further one, up to 15
+    minutes. Addresses that the user has not logged in from lately also wait after 20 failures of
+    any user from there, and up to a minute after 50 failures of that user from anywhere.
     """
     actor = Actor(credentials.user, client_address(request))
     issued = log_in(database, actor, credentials.password, rules)

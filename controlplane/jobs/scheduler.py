@@ -15,7 +15,7 @@ from controlplane.settings import Settings
 from controlplane.store.certificates import read_certificate
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
-from controlplane.store.pruning import prune_audit, prune_events, prune_versions
+from controlplane.store.pruning import prune_audit, prune_events, prune_logins, prune_versions
 from controlplane.tls import ServerTls
 
 log = structlog.get_logger(__name__)
@@ -64,6 +64,7 @@ def prune(tools: Tools) -> None:
     jobs: dict[str, Callable[[Session], int]] = {
         "events": lambda session: prune_events(session, settings.event_keep_days),
         "audit": lambda session: prune_audit(session, settings.audit_keep_days),
+        "logins": prune_logins,
         "versions": lambda session: prune_versions(session, settings.config_keep_versions),
     }
     for kind, job in jobs.items():

@@ -1,4 +1,4 @@
-"""What is deleted with time: old events, audit rows and config versions. Never a receipt.
+"""What is deleted with time: old events, audit rows, logins, config versions. Never a receipt.
 
 Each function is one short piece of work in the caller's writing transaction, and any number of
 instances may run it at the same time: what one has deleted, the next does not find.
@@ -15,8 +15,14 @@ from sqlmodel import Session, col
 from controlplane.store.clock import read_clock_s
 from controlplane.store.cluster_tables import ConfigFilesRow, ConfigVersionRow, NodeRow
 from controlplane.store.columns import utc_now
+from controlplane.store.login_throttle import ADDRESS_KNOWN, FAILURES_KEPT
 from controlplane.store.ownership_tables import EventRow, NodeReportRow
-from controlplane.store.user_tables import AuditRow
+from controlplane.store.user_tables import (
+    AuditRow,
+    KnownAddressRow,
+    LoginFailureRow,
+    UserSessionRow,
+)
 
 SECONDS_A_DAY: Final = 86400
 VERSIONS_AT_ONCE: Final = 10
@@ -33,6 +39,17 @@ def prune_audit(session: Session, keep_days: int) -> int:
     """Delete audit rows of more than `keep_days` ago; return how many."""
     limit = utc_now() - timedelta(days=keep_days)
     return _delete(session, delete(AuditRow).where(col(AuditRow.at) < limit))
+
+
+def prune_logins(session: Session) -> int:
+    """Delete ended sessions, failures that nobody waits for, and addresses no longer known."""
+    now = utc_now()
+    ended = (
+        delete(UserSessionRow).where(col(UserSessionRow.expires_at) <= now),
+        delete(LoginFailureRow).where(col(LoginFailureRow.last_at) < now - FAILURES_KEPT),
+        delete(KnownAddressRow).where(col(KnownAddressRow.last_at) < now - ADDRESS_KNOWN),
+    )
+    return sum(_delete(session, statement) for statement in ended)
 
 
 def prune_versions(session: Session, keep: int) -> int:

@@ -1,4 +1,4 @@
-"""Tables of people: users, their sessions, failed logins, and the audit log of their changes."""
+"""Tables of people: users, their sessions, their logins, and the audit log of their changes."""
 
 from __future__ import annotations
 
@@ -36,13 +36,27 @@ class UserSessionRow(SQLModel, table=True):
 
 
 class LoginFailureRow(SQLModel, table=True):
-    """Failed logins of one user name from one address; shared by all instances."""
+    """Failed logins of one user name from one address; shared by all instances.
+
+    An empty name counts those of all users from the address, an empty address those of the user
+    from everywhere.
+    """
 
     __tablename__ = "login_failures"
 
     user_name: str = Field(primary_key=True, max_length=64)
     address: str = Field(primary_key=True, max_length=64)
     failures: int = 0
+    last_at: datetime = Field(default_factory=utc_now, sa_type=UtcTime)
+
+
+class KnownAddressRow(SQLModel, table=True):
+    """An address that a user has logged in from."""
+
+    __tablename__ = "known_addresses"
+
+    user_name: str = Field(primary_key=True, max_length=64)
+    address: str = Field(primary_key=True, max_length=64)
     last_at: datetime = Field(default_factory=utc_now, sa_type=UtcTime)
 
 

@@ -1,10 +1,9 @@
 """Users and their sessions: first admin, login with throttling, password change, logout.
 
 Theory of operation. A login hands out 256 random bits once and stores only their SHA-256, so that
-a stolen database opens no session. Failed logins are counted per user name and address *before*
-the password is looked at: parallel guesses cannot outrun the counter. Hashing takes a tenth of a
-second and happens between transactions, never inside the one writer. The first admin may do
-nothing but change the password, which the API enforces by `must_change_password`.
+a stolen database opens no session. Guessing is slowed down by `login_throttle`. Hashing takes a
+tenth of a second and happens between transactions, never inside the one writer. The first admin may
+do nothing but change the password, which the API enforces by `must_change_password`.
 """
 
 from __future__ import annotations
@@ -17,11 +16,12 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete
 from sqlmodel import Session, col, select
 
-from controlplane.errors import Invalid, Throttled, Unauthenticated
+from controlplane.errors import Invalid, Unauthenticated
 from controlplane.store import audit
 from controlplane.store.audit import SYSTEM, Actor
 from controlplane.store.columns import utc_now
 from controlplane.store.engine import Database
+from controlplane.store.login_throttle import count_attempt, note_success, wait_s
 from controlplane.store.passwords import (
     PasswordCost,
     decoy_hash,
@@ -33,9 +33,6 @@ from controlplane.store.user_tables import LoginFailureRow, UserRow, UserSession
 
 FIRST_ADMIN = "admin"
 FIRST_PASSWORD = "Admin123"  # noqa: S105 - opens nothing but the password change
-FREE_FAILURES = 5
-LONGEST_WAIT_S = 900
-FAILURES_KEPT_S = 86400
 
 
 class LoginRefused(Unauthenticated):
@@ -109,7 +106,7 @@ def reset_admin(database: Database, rules: LoginRules) -> None:
 
 def log_in(database: Database, actor: Actor, password: str, rules: LoginRules) -> IssuedSession:
     """Open a session for the right password; raises LoginRefused or Throttled, both audited."""
-    _count_attempt(database, actor)
+    count_attempt(database, actor)
     with database.read() as session:
         user = session.get(UserRow, actor.name)
     stored = user.password_hash if user is not None else decoy_hash(rules.cost)
@@ -117,11 +114,10 @@ def log_in(database: Database, actor: Actor, password: str, rules: LoginRules) -
     with database.write() as session:
         current = session.get(UserRow, actor.name)
         if is_right and current is not None and current.password_hash == stored:
-            _prune(session)
-            _forget_failures(session, actor)
+            note_success(session, actor)
             audit.record(session, actor, "session.create", actor.name)
             return _issue(session, current, actor.address, rules)
-        audit.record(session, actor, "session.refused", actor.name)
+        _record_refusal(session, actor, "session.refused")
     raise LoginRefused
 
 
@@ -139,46 +135,11 @@ def _issue(session: Session, user: UserRow, address: str, rules: LoginRules) -> 
     return IssuedSession(token, user.name, expires_at, user.must_change_password)
 
 
-def _count_attempt(database: Database, actor: Actor) -> None:
-    """Count this attempt as failed until it succeeds; raises Throttled while waiting."""
-    now = utc_now()
-    with database.write() as session:
-        row = session.get(LoginFailureRow, (actor.name, actor.address))
-        row = row or LoginFailureRow(user_name=actor.name, address=actor.address, last_at=now)
-        left_s = _wait_left_s(row, now)
-        if left_s > 0:
-            audit.record(session, actor, "session.throttled", actor.name)
-        else:
-            row.failures += 1
-            row.last_at = now
-            session.add(row)
-    if left_s > 0:
-        raise Throttled(f"Too many failed logins; try again in {left_s} seconds.")
-
-
-def _wait_left_s(row: LoginFailureRow, now: datetime) -> int:
-    if row.failures < FREE_FAILURES:
-        return 0
-    exponent = min(row.failures - FREE_FAILURES + 1, LONGEST_WAIT_S.bit_length())
-    ends_at = row.last_at + timedelta(seconds=min(2**exponent, LONGEST_WAIT_S))
-    return max(0, int((ends_at - now).total_seconds()) + 1) if now < ends_at else 0
-
-
-def _prune(session: Session) -> None:
-    """Delete ended sessions, and failures so old that nobody waits for them."""
-    now = utc_now()
-    session.exec(delete(UserSessionRow).where(col(UserSessionRow.expires_at) <= now))
-    old = now - timedelta(seconds=FAILURES_KEPT_S)
-    session.exec(delete(LoginFailureRow).where(col(LoginFailureRow.last_at) < old))
-
-
-def _forget_failures(session: Session, actor: Actor) -> None:
-    session.exec(
-        delete(LoginFailureRow).where(
-            col(LoginFailureRow.user_name) == actor.name,
-            col(LoginFailureRow.address) == actor.address,
-        )
-    )
+def _record_refusal(session: Session, actor: Actor, action: str) -> None:
+    """Write one row for each password that was looked at; who has to wait leaves no more rows."""
+    left_s = wait_s(session, actor)
+    after = {"wait_s": left_s} if left_s > 0 else None
+    audit.record(session, actor, action, actor.name, after=after)
 
 
 def find_user(session: Session, token: str) -> KnownUser | None:
@@ -209,15 +170,15 @@ def change_password(
     Raises Invalid when the current one is wrong or the new one is weak or unchanged. Wrong guesses
     at the current password are throttled like logins.
     """
-    _count_attempt(database, actor)
+    count_attempt(database, actor)
     with database.read() as session:
         stored = session.get_one(UserRow, actor.name).password_hash
     if not verify_password(current, stored):
         with database.write() as session:
-            audit.record(session, actor, "user.password-refused", actor.name)
+            _record_refusal(session, actor, "user.password-refused")
         raise _invalid("current_password", "The current password is wrong.")
     with database.write() as session:
-        _forget_failures(session, actor)
+        note_success(session, actor)
     if new in {current, FIRST_PASSWORD}:
         raise _invalid("new_password", "The new password must differ from the old one.")
     sentence = weakness(new, actor.name)
