@@ -64,6 +64,11 @@ class Transport:
     is_verifying: bool
     has_credentials: bool
 
+    @property
+    def is_password_clear(self) -> bool:
+        """Tell whether a password may go out without TLS: only where TLS was switched off."""
+        return self.has_credentials and self.tls_level == TlsMode.NONE.value
+
 
 @dataclass(frozen=True)
 class PostfixContext:

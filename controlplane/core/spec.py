@@ -108,7 +108,7 @@ class SenderPolicy(Spec):
 
 
 class SenderRoute(Spec):
-    """Where mail of one sender or sender domain goes, unless the recipient has a next hop."""
+    """Where mail of one sender or sender domain goes, but for the cluster's recipient domains."""
 
     sender: str  # "user@example.com" or "@example.com"
     next_hop: str  # host or IP address, brackets optional; never looked up as an MX

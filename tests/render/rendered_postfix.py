@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import smtplib
 import subprocess
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
@@ -142,3 +144,11 @@ class NextHop:
 def log_of(postfix: RenderedPostfix) -> str:
     """Return what the instance logged."""
     return Path(postfix.root / "mail.log").read_text()
+
+
+def wait_for(condition: Callable[[], bool], what: Callable[[], str]) -> None:
+    """Wait for something that Postfix does in its own time."""
+    until_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until_s, what()
+        time.sleep(0.05)

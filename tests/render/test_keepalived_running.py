@@ -16,7 +16,7 @@ import pytest
 from controlplane.core.render import render
 from controlplane.core.spec import ClusterSpec, VrrpSpec
 from tests.render.keepalived_world import Host, namespaces, stop_all, wait_until
-from tests.render.specs import NODE_A, NODE_B, SECOND_VIP, VIP, by_path, pair
+from tests.render.specs import NODE_A, NODE_B, NODE_C, SECOND_VIP, VIP, by_path, pair
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("keepalived") is None,
@@ -135,6 +135,23 @@ def test_two_vips_go_to_two_nodes(tmp_path: Path) -> None:
             assert VIP.address not in hosts[1].addresses()
         finally:
             stop_all(hosts)
+
+
+def test_adverts_of_a_stranger_are_not_heard(tmp_path: Path) -> None:
+    """A host that is no peer takes no VIP away, though it knows the router id and outbids all."""
+    loud = NODE_C.model_copy(update={"vrrp_priority": 254})
+    with namespaces(2) as names:
+        pair_host = Host(names[0], fast(), "node-a", tmp_path / "node-a")
+        stranger = Host(names[1], fast(nodes=(NODE_A, loud)), "node-c", tmp_path / "node-c")
+        try:
+            pair_host.start()
+            wait_until(lambda: is_master(pair_host), pair_host.log)
+            stranger.start()
+            wait_until(lambda: "not a unicast peer" in pair_host.log(), pair_host.log)
+            time.sleep(10 * ADVERT_INT_S)
+            assert pair_host.states() == ["BACKUP", "MASTER"]
+        finally:
+            stop_all([pair_host, stranger])
 
 
 @pytest.mark.parametrize(

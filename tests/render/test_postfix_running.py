@@ -6,7 +6,7 @@ import shutil
 import signal
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,14 @@ from controlplane.core.spec import (
 )
 from nodeagent.adapters.postfix import Postfix
 from nodeagent.core.names import is_queue_id
-from tests.render.rendered_postfix import STRANGER, Delivery, NextHop, RenderedPostfix, log_of
+from tests.render.rendered_postfix import (
+    STRANGER,
+    Delivery,
+    NextHop,
+    RenderedPostfix,
+    log_of,
+    wait_for,
+)
 from tests.render.specs import NODE_A, NODE_B, certificate, pair
 
 pytestmark = pytest.mark.skipif(shutil.which("postfix") is None, reason="needs Postfix")
@@ -69,7 +76,7 @@ def world(provider: NextHop, mailstore: NextHop) -> ClusterSpec:
         routes=(
             SenderRoute(
                 sender="@allowed.tld",
-                tls_mode=TlsMode.MAY,
+                tls_mode=TlsMode.NONE,
                 username="relay-user",
                 password=PASSWORD,
                 **to_provider,
@@ -92,14 +99,6 @@ def postfix(
     instance.start()
     yield instance
     instance.stop()
-
-
-def wait_for(condition: Callable[[], bool], what: Callable[[], str]) -> None:
-    """Wait for something that Postfix does in its own time."""
-    until_s = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < until_s, what()
-        time.sleep(0.05)
 
 
 def delivered(postfix: RenderedPostfix, hop: NextHop, sender: str, recipient: str) -> Delivery:
