@@ -15,9 +15,12 @@ from rich.table import Table
 from lab import cluster, hosts, lifecycle, network, preflight
 from lab.errors import LabError
 from lab.lock import exclusive
+from lab.progress import step
 from lab.settings import Settings, load
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="cp, node-a, node-b, sink, client.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -61,7 +64,8 @@ def up(
 @app.command()
 def down() -> None:
     """Remove every trace of the lab."""
-    with exclusive():
+    preflight.require_root()
+    with exclusive(), step("removing the lab"):
         lifecycle.down()
 
 
@@ -79,7 +83,10 @@ def exec_(
 ) -> None:
     """Run a command inside a host; its exit code, signals and output are the command's own."""
     preflight.require_root()
-    hosts.become(hosts.named(host), command[1:] if command[0] == "--" else command)
+    words = command[1:] if command[0] == "--" else command
+    if not words:
+        raise LabError("Say what to run: relay-lab exec HOST -- COMMAND...")
+    hosts.become(hosts.named(host), words)
 
 
 @app.command()
@@ -178,7 +185,7 @@ def main() -> None:
     """Run the command line; an error is one sentence on standard error and exit code 1."""
     try:
         app()
-    except LabError as error:
+    except (LabError, OSError) as error:
         sys.stderr.write(f"relay-lab: {error}\n")
         sys.exit(1)
     except KeyboardInterrupt:

@@ -121,7 +121,7 @@ def what_is_not_ready() -> str:
     if missing := _what_hosts_lack():
         return missing
     holders = network.vip_holders()
-    if len(holders) != 1:
+    if len(holders) != 1 or holders[0] not in NODES:
         return f"the VIP is on {' and '.join(holders) or 'no host'}"
     if not answers_smtp(VIP):
         return "nothing answers with 220 on the VIP"

@@ -8,7 +8,7 @@ from typing import Final
 
 from lab import cluster, hosts, lifecycle, network, preflight
 from lab.errors import LabError
-from lab.layout import CONTROL_PLANE_URL, HOSTS, VIP
+from lab.layout import CONTROL_PLANE_URL, HOSTS, NODES, VIP
 from lab.lock import exclusive
 from lab.progress import step
 from lab.settings import Settings, load
@@ -24,7 +24,9 @@ _POLL_S: Final = 0.2
 
 def _is_running() -> bool:
     try:
-        return not cluster.what_is_not_ready()
+        load()
+        with step("looking at the lab that is there"):
+            return not cluster.what_is_not_ready()
     except LabError:
         return False
 
@@ -47,10 +49,8 @@ def send_mails() -> int:
 
 
 def _summary(settings: Settings, delivered: int) -> str:
-    active, standby = "node-a", "node-b"
-    if hosts_with_vip := [name for name in ("node-a", "node-b") if _has_vip(name)]:
-        active = hosts_with_vip[0]
-        standby = "node-b" if active == "node-a" else "node-a"
+    holders = network.vip_holders()
+    active, standby = sorted(NODES, key=lambda name: name not in holders)
     swaks = f"swaks --server {VIP} --from me@allowed-domain.tld --to you@example.com"
     return f"""
 The relay pair is up; {delivered} of {len(_MAILS)} mails went through it.
@@ -68,15 +68,14 @@ What to try next
   send a mail     .venv/bin/relay-lab exec client -- {swaks}
   be refused      the same with --from me@blocked-domain.tld
   see the state   .venv/bin/relay-lab status
+  as an operator  .venv/bin/relayctl login --url {CONTROL_PLANE_URL}
+                  .venv/bin/relayctl status
   power loss      .venv/bin/relay-lab kill {active}     then send again: {standby} answers
   bring it back   .venv/bin/relay-lab boot {active}
   a log           .venv/bin/relay-lab exec {standby} -- tail -f /var/log/relay-lab/agent.log
+  all of it       docs/tutorial.md, a quarter of an hour
   the end         make demo-down
 """
-
-
-def _has_vip(name: str) -> bool:
-    return VIP in network.addresses(HOSTS[name])
 
 
 def run() -> None:

@@ -101,10 +101,7 @@ def _read_answer(answer: int) -> str:
 def kill(host: Host) -> None:
     """Cut the power: link down, every process killed at once, addresses gone; the disk stays."""
     _must_be_on(host)
-    network.pull(host)
-    HostGroup(host.name).kill()
-    host.pid_file.unlink(missing_ok=True)
-    network.unplug(host)
+    _clear_away(host)
 
 
 def reboot(host: Host) -> None:
@@ -116,12 +113,12 @@ def reboot(host: Host) -> None:
     deadline = time.monotonic() + _SHUTDOWN_LIMIT_S
     while pid_of(host) is not None and time.monotonic() < deadline:
         time.sleep(0.02)
-    kill_leftovers(host)
+    _clear_away(host)
     boot(host)
 
 
-def kill_leftovers(host: Host) -> None:
-    """Make sure that nothing of a host that is off is left running or connected."""
+def _clear_away(host: Host) -> None:
+    """Leave nothing of the host running or connected; the link goes first."""
     network.pull(host)
     HostGroup(host.name).kill()
     host.pid_file.unlink(missing_ok=True)

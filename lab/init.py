@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NoReturn
@@ -105,18 +106,15 @@ class Supervisor:
         if unit.pid is None:
             return
         if unit.service.stop:
-            self._run_stop(unit.service)
+            stopper = self._spawn(Service(unit.service.name, unit.service.stop))
+            self._reap_until(lambda: not Path(f"/proc/{stopper}").exists())
         else:
             os.kill(unit.pid, signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_LIMIT_S
-        while unit.pid is not None and time.monotonic() < deadline:
-            signal.sigtimedwait(_AWAITED, _TICK_S)
-            self._reap()
+        self._reap_until(lambda: unit.pid is None)
 
-    def _run_stop(self, service: Service) -> None:
-        helper = self._spawn(Service(service.name, service.stop))
+    def _reap_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _STOP_LIMIT_S
-        while Path(f"/proc/{helper}").exists() and time.monotonic() < deadline:
+        while not condition() and time.monotonic() < deadline:
             signal.sigtimedwait(_AWAITED, _TICK_S)
             self._reap()
 
@@ -124,9 +122,6 @@ class Supervisor:
         pid = os.fork()
         if pid:
             _log_line(service.name, f"starting {' '.join(service.argv)} as {pid}")
-            pid_file = RUN_DIR_IN_HOST / f"{service.name}.pid"
-            if service.argv[-1] != "stop":
-                pid_file.write_text(f"{pid}\n", encoding="ascii")
             return pid
         try:
             self._become(service)

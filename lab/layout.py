@@ -24,6 +24,7 @@ STATE_DIR: Final = Path(os.environ.get("RELAY_LAB_STATE_DIR", "/var/lib/relay-la
 LOG_DIR_IN_HOST: Final = Path("/var/log/relay-lab")
 RUN_DIR_IN_HOST: Final = Path("/run/relay-lab")
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
+POSTGRES_BIN: Final = Path("/usr/lib/postgresql/15/bin")
 COMMANDS: Final = Path(sys.prefix) / "bin"
 SEARCH_PATH: Final = f"{COMMANDS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lab.command import run, succeeds
+from lab.errors import LabError
 from lab.layout import (
     BRIDGE,
     HOSTS,
@@ -113,6 +114,8 @@ def unplug(host: Host) -> None:
 
 def cut(one: Host, other: Host | None) -> None:
     """Drop every frame of `one`, or those between `one` and `other`; both directions."""
+    if one == other:
+        raise LabError(f"Between {one.name} and itself there is nothing to cut: name two hosts.")
     if other is None:
         matches = [f'iifname "{one.port}"', f'oifname "{one.port}"']
     else:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 from typing import Final
 
 from lab.command import run
 from lab.errors import LabError
-from lab.layout import SEARCH_PATH
+from lab.layout import POSTGRES_BIN, SEARCH_PATH
 from lab.settings import Settings
 
-_INITDB: Final = Path("/usr/lib/postgresql/15/bin/initdb")
 _PROGRAMS: Final = {
     "ip": "iproute2",
     "nft": "nftables",
@@ -24,6 +22,7 @@ _PROGRAMS: Final = {
     "sshd": "openssh-server",
     "ssh-keygen": "openssh-client",
     "rsync": "rsync",
+    "swaks": "swaks",
 }
 
 
@@ -41,7 +40,7 @@ def check(settings: Settings) -> None:
         for program, package in _PROGRAMS.items()
         if shutil.which(program, path=SEARCH_PATH) is None
     }
-    if settings.database == "postgres" and not _INITDB.exists():
+    if settings.database == "postgres" and not (POSTGRES_BIN / "initdb").exists():
         missing.add("postgresql-15")
     if missing:
         raise LabError(

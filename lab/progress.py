@@ -14,9 +14,9 @@ def step(text: str) -> Iterator[None]:
     began = time.monotonic()
     sys.stderr.write(f"  {text} ... ")
     sys.stderr.flush()
+    outcome = "failed"
     try:
         yield
-    except BaseException:
-        sys.stderr.write("failed\n")
-        raise
-    sys.stderr.write(f"{time.monotonic() - began:.1f} s\n")
+        outcome = f"{time.monotonic() - began:.1f} s"
+    finally:
+        sys.stderr.write(f"{outcome}\n")

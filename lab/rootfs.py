@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import uuid
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,18 +17,17 @@ from lab.layout import LOG_DIR_IN_HOST, REPOSITORY, STATE_DIR, Host
 
 _MASKED: Final = ("/dev", "/proc", "/run", "/sys", "/tmp", "/var/spool")  # noqa: S108
 _DEVICES: Final = ("full", "null", "random", "tty", "urandom", "zero")
-_OVERLAY_OPTIONS: Final = ("redirect_dir=on,index=off", "index=off")
+_MAIL_LOG: Final = Path("/var/log/mail.log")
 
 
 def mount_overlay(host: Host, root: Path) -> None:
     """Lay the host's own layer over this machine's root."""
     upper, work = host.disk / "upper", host.disk / "work"
     layers = f"lowerdir=/,upperdir={upper},workdir={work}"
-    for options in _OVERLAY_OPTIONS[:-1]:
-        with suppress(OSError):
-            kernel.mount("overlay", root, "overlay", data=f"{layers},{options}")
-            return
-    kernel.mount("overlay", root, "overlay", data=f"{layers},{_OVERLAY_OPTIONS[-1]}")
+    try:
+        kernel.mount("overlay", root, "overlay", data=f"{layers},index=off,redirect_dir=on")
+    except OSError:  # a kernel that does not rename directories of a lower layer
+        kernel.mount("overlay", root, "overlay", data=f"{layers},index=off")
 
 
 def enter(host: Host) -> None:
@@ -39,10 +37,20 @@ def enter(host: Host) -> None:
     mount_overlay(host, root)
     kernel.bind(host.spool, root / "var/spool")
     kernel.bind(host.logs, _inside(root, LOG_DIR_IN_HOST))
+    _show_mail_log(host, root)
     _mount_fresh(root)
     for path in _needed_from_machine():
         kernel.bind(path, _inside(root, path))
     kernel.make_root(root)
+
+
+def _show_mail_log(host: Host, root: Path) -> None:
+    """Have Postfix's log, whose place its configuration names, lie among the others."""
+    shown, log = root / _MAIL_LOG.relative_to("/"), host.logs / _MAIL_LOG.name
+    for path in (log, shown):
+        if not path.exists():
+            path.touch(mode=0o640)
+    kernel.bind(log, shown)
 
 
 def _mount_fresh(root: Path) -> None:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lab.layout import COMMANDS, LOG_DIR_IN_HOST, SEARCH_PATH
+from lab.layout import COMMANDS, LOG_DIR_IN_HOST, POSTGRES_BIN, SEARCH_PATH
 from lab.settings import Settings
 
-_POSTGRES_BIN: Final = "/usr/lib/postgresql/15/bin"
 _POSTGRES_DATA: Final = "/var/lib/postgresql/relay-lab"
 _POSTGRES_SOCKETS: Final = "/run/postgresql"
 _AS_POSTGRES: Final = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups")
@@ -69,14 +68,14 @@ def _control_plane(settings: Settings) -> Service:
 def _postgres() -> Service:
     as_owner = ("install", "-d", "-o", "postgres", "-g", "postgres")
     initialise = (
-        f"[ -s {_POSTGRES_DATA}/PG_VERSION ] || exec {_POSTGRES_BIN}/initdb"
+        f"[ -s {_POSTGRES_DATA}/PG_VERSION ] || exec {POSTGRES_BIN}/initdb"
         f" -D {_POSTGRES_DATA} -U relay --auth=trust -E UTF8 --locale=C.UTF-8"
     )
     return Service(
         "postgres",
         (
             *_AS_POSTGRES,
-            f"{_POSTGRES_BIN}/postgres",
+            f"{POSTGRES_BIN}/postgres",
             *("-D", _POSTGRES_DATA, "-k", _POSTGRES_SOCKETS),
             *("-c", "listen_addresses="),
         ),

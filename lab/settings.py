@@ -24,10 +24,12 @@ class Settings:
     admin_password: str = "Admin123"  # noqa: S105 - the documented first login
 
     def save(self) -> None:
-        """Write the choices where only root may read them."""
+        """Write the choices where only root may read them, whole or not at all."""
         STATE_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _FILE.touch(mode=0o600)
-        _FILE.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        fresh = _FILE.with_suffix(".new")
+        fresh.touch(mode=0o600)
+        fresh.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        fresh.replace(_FILE)
 
     def with_password(self, password: str) -> Settings:
         """Give the same choices with the administrator's new password."""
@@ -35,8 +37,10 @@ class Settings:
 
 
 def load() -> Settings:
-    """Read the running lab's choices; raises NotUp where there is none."""
+    """Read the running lab's choices; raises NotUp where there is none, or none of this version."""
     try:
         return Settings(**json.loads(_FILE.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise NotUp from error
+    except (ValueError, TypeError) as error:
+        raise NotUp(f"{_FILE} is of another version: `relay-lab up` starts afresh.") from error

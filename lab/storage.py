@@ -12,7 +12,6 @@ from lab.errors import LabError
 from lab.layout import STATE_DIR
 
 _DISKS: Final = STATE_DIR / "hosts"
-_PROBE: Final = STATE_DIR / "probe"
 
 
 def prepare() -> None:
@@ -22,15 +21,22 @@ def prepare() -> None:
         _DISKS.mkdir(exist_ok=True)
     except OSError as error:
         raise LabError(f"Cannot make {STATE_DIR}: {error.strerror}.") from error
-    if not _carries_overlay():
-        sys.stderr.write(f"  {STATE_DIR} cannot carry an overlay: the disks are kept in memory\n")
-        kernel.mount("tmpfs", _DISKS, "tmpfs", data="mode=700")
+    if _carries_overlay(_DISKS):
+        return
+    sys.stderr.write(f"  {STATE_DIR} cannot carry an overlay: the disks are kept in memory\n")
+    kernel.mount("tmpfs", _DISKS, "tmpfs", data="mode=700")
+    if not _carries_overlay(_DISKS):
+        raise LabError(
+            "This machine cannot mount an overlay filesystem: load the kernel module `overlay`, or"
+            " use a virtual machine of your own."
+        )
 
 
-def _carries_overlay() -> bool:
-    layers = {name: _PROBE / name for name in ("upper", "work", "root")}
-    for directory in layers.values():
-        directory.mkdir(parents=True)
+def _carries_overlay(directory: Path) -> bool:
+    probe = directory / "probe"
+    layers = {name: probe / name for name in ("upper", "work", "root")}
+    for layer in layers.values():
+        layer.mkdir(parents=True)
     data = f"lowerdir=/,upperdir={layers['upper']},workdir={layers['work']},index=off"
     try:
         kernel.mount("overlay", layers["root"], "overlay", data=data)
@@ -40,7 +46,7 @@ def _carries_overlay() -> bool:
         kernel.unmount(layers["root"])
         return True
     finally:
-        shutil.rmtree(_PROBE)
+        shutil.rmtree(probe)
 
 
 def remove() -> None:
