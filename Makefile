@@ -22,7 +22,7 @@ test: require-root install ## all tests, but no figures (root)
 	@$(BIN)/pytest -q -m "not bench" --ignore=tests/bench
 
 check: install lint ## style, types, layers and the fast tests
-	@$(BIN)/pytest -q tests --ignore=tests/bench --ignore=tests/e2e --ignore=tests/lab
+	@$(BIN)/pytest -q -m "not e2e and not bench" --ignore=tests/bench
 
 lint: install ## ruff, mypy and import-linter
 	@$(BIN)/ruff check .

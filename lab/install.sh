@@ -10,49 +10,65 @@ packages=(
     openssh-server openssl postfix postfix-lmdb postgresql-15 procps python3-venv rsync swaks
     util-linux
 )
-units=(keepalived postfix postgresql ssh)
-log=$(mktemp /tmp/relay-install.XXXXXX)
+# What a package would start at the next boot.
+declare -A unit_of=(
+    [keepalived]=keepalived [openssh-server]=ssh [postfix]=postfix [postgresql-15]=postgresql
+)
 policy=/usr/sbin/policy-rc.d
-has_own_policy=no
+policy_mark='# Made by lab/install.sh, which removes it again.'
+log=$(mktemp /tmp/relay-install.XXXXXX)
+is_log_of_use=no
 
 say() { printf '  %s\n' "$*" >&2; }
 
 fail() {
-    printf 'install: %s\n' "$*" >&2
-    printf 'The full output is in %s\n' "$log" >&2
+    local where=
+    if [[ $is_log_of_use = yes ]]; then where=" (all of it: $log)"; fi
+    printf 'install: %s%s\n' "$*" "$where" >&2
     exit 1
 }
 
+is_our_policy() { grep -qsF "$policy_mark" "$policy"; }
+
 leave() {
     local status=$?
-    if [[ $has_own_policy = yes ]]; then rm -f "$policy"; fi
-    if [[ $status = 0 ]]; then rm -f "$log"; fi
+    if is_our_policy; then rm -f "$policy"; fi
+    if [[ $status = 0 || $is_log_of_use = no ]]; then rm -f "$log"; fi
 }
 trap leave EXIT
+
+quietly() {
+    is_log_of_use=yes
+    "$@" </dev/null >>"$log" 2>&1
+}
+
+# Prints the first line of the log that begins like this, for a sentence about what went wrong.
+first_line() { grep -m1 "^$1" "$log" || tail -n 1 "$log"; }
 
 is_installed() {
     [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>>"$log") = installed ]]
 }
 
-quietly() { "$@" </dev/null >>"$log" 2>&1; }
-
 forbid_daemons() {
     if [[ ! -e $policy ]]; then
-        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        printf '#!/bin/sh\n%s\nexit 101\n' "$policy_mark" >"$policy"
         chmod 755 "$policy"
-        has_own_policy=yes
     fi
 }
 
 keep_units_off() {
-    local unit
-    for unit in "${units[@]}"; do
-        if [[ " $* " = *" $unit"* || ( $unit = ssh && " $* " = *" openssh-server "* ) ]]; then
-            if command -v systemctl >>"$log"; then
-                quietly systemctl disable "$unit" || say "note: $unit will start at the next boot"
-            fi
+    local package unit
+    command -v systemctl >>"$log" || return 0
+    for package in "$@"; do
+        unit=${unit_of[$package]:-}
+        if [[ -n $unit ]]; then
+            quietly systemctl disable "$unit" || say "note: $unit will start at the next boot"
         fi
     done
+}
+
+choose_local_mail_only() {
+    printf 'postfix postfix/main_mailer_type select Local only\n' | debconf-set-selections
 }
 
 install_packages() {
@@ -66,31 +82,39 @@ install_packages() {
     fi
     export DEBIAN_FRONTEND=noninteractive
     say "reading the lists of Debian packages"
-    quietly apt-get update ||
-        fail "apt-get update failed: check the network and /etc/apt/sources.list."
+    # Lists that could not be read anew may still do; if not, installing says so.
+    quietly apt-get -o DPkg::Lock::Timeout=120 update || say "note: $(first_line '[EW]:')"
     say "installing Debian packages: ${missing[*]}"
     forbid_daemons
-    printf 'postfix postfix/main_mailer_type select Local only\n' | debconf-set-selections
-    quietly apt-get install --yes --no-install-recommends "${missing[@]}" ||
-        fail "apt-get could not install ${missing[*]}: $(grep -m1 '^E:' "$log")"
+    if [[ " ${missing[*]} " = *' postfix '* ]]; then choose_local_mail_only; fi
+    quietly apt-get -o DPkg::Lock::Timeout=120 install --yes --no-install-recommends \
+        "${missing[@]}" ||
+        fail "These Debian 12 packages cannot be had: ${missing[*]}. Check the network and" \
+            "/etc/apt/sources.list; apt-get says: $(first_line E:)"
     keep_units_off "${missing[@]}"
 }
+
+# Programs of a virtual environment name their place in their first line.
+is_made_here() { grep -qsF "$PWD/.venv/" .venv/bin/pip; }
 
 install_python() {
     local stamp wanted
     stamp=.venv/installed.sha256
     wanted=$(cat pyproject.toml constraints.txt | sha256sum)
-    if [[ -x .venv/bin/relay-lab && -e $stamp && $(<"$stamp") = "$wanted" ]]; then return; fi
+    if is_made_here && [[ -x .venv/bin/relay-lab && -e $stamp && $(<"$stamp") = "$wanted" ]]; then
+        return
+    fi
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         fail "Python 3.11 or newer is needed; this is $(python3 --version)."
-    if [[ ! -x .venv/bin/pip ]]; then
+    if ! is_made_here || ! quietly .venv/bin/pip --version; then
         say "making the virtual environment .venv"
-        quietly python3 -m venv .venv || fail "python3 -m venv failed: $(tail -n 1 "$log")"
+        quietly python3 -m venv --clear .venv ||
+            fail "The virtual environment .venv cannot be made: $(tail -n 1 "$log")"
     fi
     say "installing Python packages, pinned by constraints.txt"
     quietly .venv/bin/pip install --disable-pip-version-check \
         --constraint constraints.txt --editable '.[test]' ||
-        fail "pip failed: $(grep -m1 '^ERROR' "$log")"
+        fail "Python packages cannot be had. Check the network; pip says: $(first_line ERROR)"
     printf '%s\n' "$wanted" >"$stamp"
 }
 

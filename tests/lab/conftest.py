@@ -14,6 +14,13 @@ from lab.settings import Settings
 from tests.e2e.driver import claim_machine
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs hosts that run, so that the fast tests can leave it out."""
+    for item in items:
+        if "claimed_machine" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.e2e)
+
+
 def relay_lab(*words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does."""
     return subprocess.run(
