@@ -18,7 +18,7 @@ _MARKER: Final = Path("/etc/relay-lab-host")
 _FOREIGN: Final = (
     "/etc/keepalived/keepalived.conf",
     "/etc/relay",
-    "/etc/ssh/sshd_config.d/relay.conf",
+    "/etc/ssh/sshd_config.d/mail-relay.conf",
     "/root/.ssh",
     "/var/lib/relay",
     "/var/lib/relay-controlplane",

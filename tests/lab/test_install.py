@@ -1,4 +1,4 @@
-"""lab/install.sh on machines that lack something: what it calls, leaves alone, and says.
+"""What lab/install.sh calls, leaves alone and says on machines that lack something.
 
 It runs as it is, with stand-ins for the programs that would change this machine, and with an empty
 /usr/sbin in a mount namespace of its own.
