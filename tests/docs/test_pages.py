@@ -103,6 +103,9 @@ def test_a_wrong_command_would_be_found(call: str) -> None:
         parse(call.split())
 
 
+ACTIONS = [name for name in vars(actions) if name[0].isupper()]
+
+
 def quoted_after(pattern: str, text: str) -> set[str]:
     """Give what stands in backticks after a word, and after commas and `and` behind that."""
     plain = re.sub(r"\s+", " ", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
@@ -115,7 +118,7 @@ def quoted_after(pattern: str, text: str) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_every_event_of_a_page_is_one_that_is_written(page: Path) -> None:
     """A kind that nobody writes is a search that finds nothing."""
-    of_actions = {f"{name}-failed" for name in vars(actions) if name[0].isupper()}
+    of_actions = {re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower() + "-failed" for name in ACTIONS}
     for kind in quoted_after("events?", page.read_text()):
         assert kind in of_actions or f'"{kind}"' in CODE, kind
 
