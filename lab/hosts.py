@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from lab import network
+from lab import network, storage
 from lab.cgroups import HostGroup
 from lab.errors import LabError
 from lab.layout import HOSTS, Host
@@ -47,10 +47,7 @@ def boot(host: Host) -> int:
     load()
     if pid_of(host) is not None:
         raise LabError(f"{host.name} is on already.")
-    for directory in ("upper", "work", "root"):
-        (host.disk / directory).mkdir(mode=0o755, parents=True, exist_ok=True)
-    (host.spool / "postfix").mkdir(mode=0o755, parents=True, exist_ok=True)
-    host.logs.mkdir(exist_ok=True)
+    storage.prepare_disk(host)
     group = HostGroup(host.name)
     group.kill()
     group.create()

@@ -9,7 +9,7 @@ from typing import Final
 
 from lab import kernel
 from lab.errors import LabError
-from lab.layout import STATE_DIR
+from lab.layout import STATE_DIR, Host
 
 _DISKS: Final = STATE_DIR / "hosts"
 
@@ -30,6 +30,14 @@ def prepare() -> None:
             "This machine cannot mount an overlay filesystem: load the kernel module `overlay`, or"
             " use a virtual machine of your own."
         )
+
+
+def prepare_disk(host: Host) -> None:
+    """Make the directories of a host's disk; what lies in them stays."""
+    for directory in ("upper", "work", "root"):
+        (host.disk / directory).mkdir(mode=0o755, parents=True, exist_ok=True)
+    (host.spool / "postfix").mkdir(mode=0o755, parents=True, exist_ok=True)
+    host.logs.mkdir(exist_ok=True)
 
 
 def _carries_overlay(directory: Path) -> bool:

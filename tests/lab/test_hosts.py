@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from lab import hosts, network
 from lab.cgroups import HostGroup
-from lab.layout import CGROUP_NAME, HOSTS
+from lab.layout import CGROUP_NAME, COMMANDS, HOSTS
 from tests.lab.conftest import relay_lab
 from tests.lab.probe import can_reach, until
 
@@ -125,6 +126,13 @@ def test_a_standing_host_goes_on_where_it_stood(run: Run) -> None:
     until(lambda: beats.stat().st_size > size, "the process went on")
 
 
+def test_pause_and_resume_say_what_shall_be(run: Run) -> None:
+    """A host that stands still may be told again, and one that runs may be resumed."""
+    for verb in ("resume", "pause", "pause", "resume", "resume"):
+        run(verb, "client")
+    assert run("exec", "client", "--", "echo", "on").strip() == "on"
+
+
 def test_a_paused_host_breaks_no_connection(run: Run) -> None:
     """The kernel of a paused host still takes connections, as that of a stopped process does."""
     run("pause", "sink")
@@ -154,6 +162,20 @@ def test_exec_passes_output_and_options_through(run: Run) -> None:
     done = relay_lab("exec", "client", "--", "sh", "-c", "echo out; echo err >&2", "--help")
     assert (done.stdout, done.stderr) == ("out\n", "err\n")
     assert relay_lab("exec", "client", "--", "echo", "--", "-x").stdout == "-- -x\n"
+
+
+def test_exec_passes_its_input_through(run: Run) -> None:
+    """A message can be piped into a host."""
+    del run
+    done = subprocess.run(
+        [COMMANDS / "relay-lab", "exec", "client", "--", "cat"],
+        input="a line\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "a line\n")
 
 
 def test_exec_without_dashes_works_too(run: Run) -> None:

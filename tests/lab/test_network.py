@@ -71,6 +71,14 @@ def test_cuts_add_up_and_heal_undoes_all(run: Run) -> None:
     assert can_reach("client", NODE_A, 22)
 
 
+def test_the_same_cut_twice_is_one_cut(run: Run) -> None:
+    """One heal ends it."""
+    run("cut", "sink")
+    run("cut", "sink")
+    run("heal")
+    assert can_reach("client", SINK, 25)
+
+
 def test_a_host_has_no_way_out(run: Run) -> None:
     """There is no default route, and this machine forwards nothing from the bridge."""
     assert run("exec", "client", "--", "ip", "route", "show", "default") == ""
