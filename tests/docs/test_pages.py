@@ -140,6 +140,29 @@ def test_every_timing_of_a_page_can_be_set(page: Path) -> None:
     assert all(f"`{one}`" in settings_page() for one in re.findall(r"\bRELAY_[A-Z_]+\b", plain))
 
 
+LENGTHS = [
+    (r"(\d+) s after the last\s+renewal was sent|\"(\d+) s without another\"", "renew_deadline"),
+    (r"deadline \((\d+) s\)|\"at (\d+) s, none given\"", "fence"),
+    (r"lease expires \((\d+) s\)|\"at (\d+) s\"| (\d+) s after the last renewal, with", "duration"),
+    (r"for (\d+) s: yes", "promise"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "what"), LENGTHS, ids=lambda value: value)
+def test_every_length_of_time_is_the_default(pattern: str, what: str) -> None:
+    """The explanations say how long things take without any setting."""
+    timings = Timings()
+    wanted = {
+        "renew_deadline": timings.lease_renew_deadline_s,
+        "fence": timings.lease_duration_s - timings.lease_margin_s,
+        "duration": timings.lease_duration_s,
+        "promise": timings.promise_s,
+    }[what]
+    text = "\n".join(page.read_text() for page in PAGES)
+    found = [one for match in re.finditer(pattern, text) for one in match.groups() if one]
+    assert set(found) == {f"{wanted:g}"}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_every_file_of_this_repository_that_a_page_names_is_there(page: Path) -> None:
     """Modules, directories and tests."""

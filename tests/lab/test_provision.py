@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from controlplane import settings as controlplane_settings
 from controlplane.api.agent_auth import RefusalLog
 from controlplane.app import create_app
+from controlplane.store.cluster import ClusterStore
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.passwords import PasswordCost
@@ -25,7 +26,7 @@ from lab.settings import Settings
 
 @pytest.fixture
 def plane(sqlite_database: Database, tmp_path: Path) -> Iterator[provision.ControlPlane]:
-    """Give a session with an empty control plane."""
+    """Give a session with a control plane as its first start leaves it."""
     settings = controlplane_settings.Settings(
         state_dir=tmp_path, argon2_rounds=1, argon2_memory_kib=8, argon2_parallelism=1
     )
@@ -34,6 +35,7 @@ def plane(sqlite_database: Database, tmp_path: Path) -> Iterator[provision.Contr
     app = create_app(settings, sqlite_database)
     app.state.settings, app.state.database = settings, sqlite_database
     app.state.secret_box = SecretBox(Fernet.generate_key())
+    ClusterStore(sqlite_database, app.state.secret_box).ensure_certificate()
     app.state.agent_refusals = RefusalLog()
     made = provision.ControlPlane()
     with TestClient(app, base_url="https://relay.test") as client:
