@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lab.layout import REPOSITORY
+from tests.lab.inner import STATE_DIR, inside
 
-STATE_DIR = Path(f"/var/lib/relay-lab-unit-{os.getpid()}")
-PROGRAM = """
-import json, os, sys
-from pathlib import Path
-from lab import rootfs, storage
-from lab.layout import HOSTS
-host = HOSTS["client"]
-storage.prepare()
-storage.prepare_disk(host)
-rootfs.enter(host)
-found = {}
-exec(sys.argv[1])
-print(json.dumps(found))
-"""
 LOOK = """
 import stat
 found["fresh"] = [sorted(os.listdir(path)) for path in ("/tmp", "/run")]
@@ -60,22 +42,6 @@ KEPT = """
 found["etc"] = Path("/etc/written-in-unit-test").exists()
 found["log"] = Path("/var/log/mail.log").read_text()
 """
-
-
-def inside(script: str) -> dict[str, Any]:
-    """Build the host's disk around a script and give what it found; the machine sees nothing."""
-    words = ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--propagation", "private"]
-    done = subprocess.run(
-        [*words, sys.executable, "-c", PROGRAM, script],
-        env={**os.environ, "RELAY_LAB_STATE_DIR": str(STATE_DIR)},
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
 
 
 @pytest.fixture(autouse=True)
