@@ -21,15 +21,20 @@ from controlplane.core.names import (
     parse_next_hop,
     parse_sender,
 )
-from controlplane.core.spec import ClusterSpec, RecipientDomain, SenderRoute, TlsMode
+from controlplane.core.spec import (
+    ClusterSpec,
+    QueueSpec,
+    RecipientDomain,
+    SenderRoute,
+    TlsMode,
+)
 from controlplane.core.topology import hostname_of
 
 PORTS: Final = (1, 65_535)
 SMTP_PORT: Final = 25
 MESSAGE_SIZES_BYTES: Final = (65_536, 2_147_483_647)
-QUEUE_LIFETIMES_S: Final = (0, 8_640_000)  # 100 days, postconf(5)
-BACKOFFS_S: Final = (10, 604_800)
-QUEUE_RUN_DELAYS_S: Final = (10, 86_400)
+QUEUE_LIFETIMES_S: Final = (0, 8_640_000)  # up to 100 days; qmgr(8) ends at once with more
+RETRY_TIMES_S: Final = (1, 2_147_483_647)  # and with any other of these
 MAX_REPLY_LEN: Final = 400  # RFC 5321 4.5.3.1.5: 512 octets a line, less code and sender
 MAX_CREDENTIAL_LEN: Final = 512
 _REPLY: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
@@ -191,24 +196,24 @@ def _check_queue(spec: ClusterSpec, findings: Findings) -> None:
     queue = spec.queue
     for name in ("maximal_queue_lifetime_s", "bounce_queue_lifetime_s"):
         findings.in_range(f"queue.{name}", getattr(queue, name), *QUEUE_LIFETIMES_S)
-    for name in ("minimal_backoff_s", "maximal_backoff_s"):
-        findings.in_range(f"queue.{name}", getattr(queue, name), *BACKOFFS_S)
-    findings.in_range("queue.queue_run_delay_s", queue.queue_run_delay_s, *QUEUE_RUN_DELAYS_S)
-    if queue.minimal_backoff_s > queue.maximal_backoff_s:
+    for name in ("minimal_backoff_s", "maximal_backoff_s", "queue_run_delay_s"):
+        findings.in_range(f"queue.{name}", getattr(queue, name), *RETRY_TIMES_S)
+    _check_order(queue, "minimal_backoff_s", "maximal_backoff_s", findings)
+    so_late = ", so mail would be tried later than asked for"
+    _check_order(queue, "queue_run_delay_s", "minimal_backoff_s", findings, so_late)
+    if queue.maximal_queue_lifetime_s > 0:
+        _check_order(queue, "maximal_backoff_s", "maximal_queue_lifetime_s", findings)
+    if queue.maximal_queue_lifetime_s >= 0:
+        instead = ", which Postfix would use instead"
+        lifetimes = ("bounce_queue_lifetime_s", "maximal_queue_lifetime_s")
+        _check_order(queue, *lifetimes, findings, instead)
+
+
+def _check_order(
+    queue: QueueSpec, smaller: str, greater: str, findings: Findings, consequence: str = ""
+) -> None:
+    low, high = getattr(queue, smaller), getattr(queue, greater)
+    if low > high:
         findings.add(
-            "queue.minimal_backoff_s",
-            f"minimal_backoff_s {queue.minimal_backoff_s} is greater than maximal_backoff_s "
-            f"{queue.maximal_backoff_s}.",
-        )
-    if queue.queue_run_delay_s > queue.minimal_backoff_s:
-        findings.add(
-            "queue.queue_run_delay_s",
-            f"queue_run_delay_s {queue.queue_run_delay_s} is greater than minimal_backoff_s "
-            f"{queue.minimal_backoff_s}, so mail would be tried later than asked for.",
-        )
-    if 0 < queue.maximal_queue_lifetime_s < queue.maximal_backoff_s:
-        findings.add(
-            "queue.maximal_backoff_s",
-            f"maximal_backoff_s {queue.maximal_backoff_s} is greater than "
-            f"maximal_queue_lifetime_s {queue.maximal_queue_lifetime_s}.",
+            f"queue.{smaller}", f"{smaller} {low} is greater than {greater} {high}{consequence}."
         )

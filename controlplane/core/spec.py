@@ -119,7 +119,11 @@ class SenderRoute(Spec):
 
 
 class QueueSpec(Spec):
-    """How long mail is tried, and how often (postconf(5), parameters of the same names)."""
+    """How long mail is tried, and how often (postconf(5), parameters of the same names).
+
+    queue_run_delay <= minimal_backoff <= maximal_backoff <= maximal_queue_lifetime, and
+    bounce_queue_lifetime <= maximal_queue_lifetime. A lifetime of 0: tried once.
+    """
 
     maximal_queue_lifetime_s: int = 432_000
     bounce_queue_lifetime_s: int = 432_000

@@ -13,6 +13,7 @@ import pytest
 
 from controlplane.core.spec import (
     ClusterSpec,
+    QueueSpec,
     RecipientDomain,
     SenderAction,
     SenderPolicy,
@@ -230,6 +231,30 @@ def test_relay_with_ipv6_addresses_runs(mailstore: NextHop, tmp_path: Path) -> N
         assert not [line for line in log_of(instance).splitlines() if "warning:" in line]
     finally:
         instance.stop()
+
+
+@pytest.mark.parametrize("limit_s", [1, 8_640_000])
+def test_queue_manager_takes_the_limits_of_its_times(
+    mailstore: NextHop, tmp_path: Path, limit_s: int
+) -> None:
+    """What validation lets through at either end starts, delivers, and is not adjusted."""
+    times = QueueSpec(
+        maximal_queue_lifetime_s=limit_s,
+        bounce_queue_lifetime_s=limit_s,
+        minimal_backoff_s=limit_s,
+        maximal_backoff_s=limit_s,
+        queue_run_delay_s=limit_s,
+    )
+    domain = RecipientDomain(name="example.com", next_hop="127.0.0.1", port=mailstore.port)
+    instance = RenderedPostfix(tmp_path, spec=pair(recipient_domains=(domain,), queue=times))
+    instance.start()
+    try:
+        assert delivered(instance, mailstore, "a@b.tld", "b@example.com").sender == "a@b.tld"
+        log = log_of(instance)
+    finally:
+        instance.stop()
+    assert "fatal:" not in log
+    assert "adjusting" not in log
 
 
 def test_killed_queue_manager_is_back_for_the_next_message(

@@ -317,19 +317,96 @@ def test_bad_trusted_networks_are_refused(networks: tuple[str, ...]) -> None:
     assert set(found(pair(trusted_networks=networks))) == {field}
 
 
+def queue_problems(**changes: int) -> dict[str, str]:
+    """Return the problems of queue times, by their own names."""
+    problems = found(pair(queue=QueueSpec(**changes)))
+    return {field.removeprefix("queue."): sentence for field, sentence in problems.items()}
+
+
 @pytest.mark.parametrize(
-    ("queue", "field"),
+    ("changes", "field", "sentence"),
     [
-        (QueueSpec(minimal_backoff_s=5000), "minimal_backoff_s"),
-        (QueueSpec(queue_run_delay_s=301), "queue_run_delay_s"),
-        (QueueSpec(maximal_queue_lifetime_s=3600), "maximal_backoff_s"),
-        (QueueSpec(maximal_queue_lifetime_s=-1), "maximal_queue_lifetime_s"),
-        (QueueSpec(bounce_queue_lifetime_s=9_000_000), "bounce_queue_lifetime_s"),
+        (
+            {"minimal_backoff_s": 5000},
+            "minimal_backoff_s",
+            "minimal_backoff_s 5000 is greater than maximal_backoff_s 4000.",
+        ),
+        (
+            {"queue_run_delay_s": 301},
+            "queue_run_delay_s",
+            (
+                "queue_run_delay_s 301 is greater than minimal_backoff_s 300, "
+                "so mail would be tried later than asked for."
+            ),
+        ),
+        (
+            {"maximal_queue_lifetime_s": 3600, "bounce_queue_lifetime_s": 3600},
+            "maximal_backoff_s",
+            "maximal_backoff_s 4000 is greater than maximal_queue_lifetime_s 3600.",
+        ),
+        (
+            {"bounce_queue_lifetime_s": 432_001},
+            "bounce_queue_lifetime_s",
+            (
+                "bounce_queue_lifetime_s 432001 is greater than maximal_queue_lifetime_s 432000, "
+                "which Postfix would use instead."
+            ),
+        ),
+        (
+            {"maximal_queue_lifetime_s": -1},
+            "maximal_queue_lifetime_s",
+            "maximal_queue_lifetime_s -1 is not between 0 and 8640000.",
+        ),
+        (
+            {"maximal_queue_lifetime_s": 8_640_001},
+            "maximal_queue_lifetime_s",
+            "maximal_queue_lifetime_s 8640001 is not between 0 and 8640000.",
+        ),
+        (
+            {"minimal_backoff_s": 0, "queue_run_delay_s": 0},
+            "minimal_backoff_s",
+            "minimal_backoff_s 0 is not between 1 and 2147483647.",
+        ),
+        (
+            {"queue_run_delay_s": 0},
+            "queue_run_delay_s",
+            "queue_run_delay_s 0 is not between 1 and 2147483647.",
+        ),
     ],
 )
-def test_queue_times_that_do_not_fit_are_refused(queue: QueueSpec, field: str) -> None:
-    """Back-off and lifetimes are in order."""
-    assert set(found(pair(queue=queue))) == {f"queue.{field}"}
+def test_queue_times_get_one_sentence_each(
+    changes: dict[str, int], field: str, sentence: str
+) -> None:
+    """What Postfix does not start with, and what does not fit together."""
+    assert queue_problems(**changes)[field] == sentence
+
+
+LOWEST_QUEUE_TIMES = QueueSpec(
+    maximal_queue_lifetime_s=1,
+    bounce_queue_lifetime_s=0,
+    minimal_backoff_s=1,
+    maximal_backoff_s=1,
+    queue_run_delay_s=1,
+)
+
+
+@pytest.mark.parametrize(
+    "queue",
+    [
+        LOWEST_QUEUE_TIMES,
+        QueueSpec(maximal_queue_lifetime_s=0, bounce_queue_lifetime_s=0),
+        QueueSpec(maximal_queue_lifetime_s=8_640_000, bounce_queue_lifetime_s=8_640_000),
+        QueueSpec(
+            maximal_queue_lifetime_s=8_640_000,
+            minimal_backoff_s=8_640_000,
+            maximal_backoff_s=8_640_000,
+            queue_run_delay_s=8_640_000,
+        ),
+    ],
+)
+def test_every_queue_time_that_postfix_takes_is_fine(queue: QueueSpec) -> None:
+    """From a second to a hundred days; a lifetime of 0 tries each message once."""
+    assert found(pair(queue=queue)) == {}
 
 
 @pytest.mark.parametrize("size", [0, -1, 65_535, 2_147_483_648])
