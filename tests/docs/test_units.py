@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from docs.generate import REPOSITORY
+from nodeagent.settings import AgentSettings
 
 UNITS = REPOSITORY / "compose" / "systemd"
 DEBIAN_UNITS = ("postfix.service", "postfix@.service", "keepalived.service", "ssh.service")
@@ -19,6 +20,7 @@ OURS = (
     "relay-controlplane.service",
     "relay-keepalived.path",
 )
+HANDS_ON_STOPS = ("Requires", "Requisite", "BindsTo", "PartOf", "StopPropagatedFrom")
 
 
 def values_of(path: Path, key: str) -> list[str]:
@@ -65,12 +67,30 @@ def test_systemd_takes_every_unit_without_a_word(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def test_postfix_cannot_start_before_the_guard_or_without_it() -> None:
-    """Old mail is proved or set aside before anything can deliver it."""
+def test_postfix_starts_after_the_guard_and_not_without_it() -> None:
+    """The start is ordered, and tried until the guard's socket is there, without a limit."""
     drop_in = UNITS / "postfix@-.service.d/relay.conf"
-    assert values_of(drop_in, "Requires") == ["relay-guard.service"]
+    assert values_of(drop_in, "Wants") == ["relay-guard.service"]
     assert values_of(drop_in, "After") == ["relay-guard.service"]
     assert "postfix@-.service" in values_of(UNITS / "relay-guard.service", "Before")
+    socket = AgentSettings().run_directory / "guard.sock"
+    assert values_of(drop_in, "ExecStartPre") == ["/usr/bin/test", "-S", str(socket)]
+    assert values_of(drop_in, "StartLimitIntervalSec") == ["0"]
+
+
+def test_a_guard_that_restarts_stops_nothing() -> None:
+    """No unit has a dependency on it through which systemd.unit(5) hands on stops or restarts."""
+    for path in UNITS.rglob("*.*"):
+        if path.is_file():
+            for key in HANDS_ON_STOPS:
+                assert "relay-guard.service" not in values_of(path, key), (path.name, key)
+    for key in ("PropagatesStopTo", "Conflicts"):
+        assert values_of(UNITS / "relay-guard.service", key) == []
+
+
+def test_nobody_stops_the_guard_and_leaves_postfix_without_it() -> None:
+    """`systemctl stop` is refused; a killed guard comes back."""
+    assert values_of(UNITS / "relay-guard.service", "RefuseManualStop") == ["yes"]
 
 
 @pytest.mark.parametrize(
