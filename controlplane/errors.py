@@ -1,19 +1,27 @@
-"""The control plane's errors: one base class; each leaf knows its HTTP status and its sentence."""
+"""The control plane's errors: one base class; each leaf knows its HTTP status and its sentence.
+
+`SentenceError` is what they share with the command line's: `detail` is one sentence for a person,
+the docstring by default, and `fields` has one for each field at fault.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 
-class ControlPlaneError(Exception):
-    """The control plane could not do what it was asked to."""
-
-    status = 500
+class SentenceError(Exception):
+    """Something could not be done."""
 
     def __init__(self, detail: str | None = None, fields: Mapping[str, str] | None = None) -> None:
         self.detail = detail or (self.__doc__ or "").strip()
         self.fields = dict(fields or {})
         super().__init__(self.detail)
+
+
+class ControlPlaneError(SentenceError):
+    """The control plane could not do what it was asked to."""
+
+    status = 500
 
 
 class Invalid(ControlPlaneError):

@@ -8,14 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from controlplane.relayctl.connection import connect, path_of
+from controlplane.relayctl.connection import connect, fetch, path_of
 from controlplane.relayctl.errors import Misused, Refused
+from controlplane.relayctl.files import read_text
 from controlplane.relayctl.output import (
+    Columns,
     JsonFlag,
     print_facts,
     print_json,
     print_line,
+    print_list,
     print_note,
+    print_one,
     print_table,
 )
 
@@ -34,8 +38,7 @@ def preview(
     as_json: JsonFlag = False,
 ) -> None:
     """Show what the present settings would be as files; exit code 1 when they cannot be applied."""
-    with connect() as client:
-        shown = client.get("/config/preview")
+    shown = fetch("/config/preview")
     if node is not None:
         shown["nodes"] = [one for one in shown["nodes"] if one["node"] == node]
     if as_json:
@@ -73,8 +76,7 @@ def diff(
     as_json: JsonFlag = False,
 ) -> None:
     """Show what apply would change, or what differs between two versions."""
-    with connect() as client:
-        shown = client.get("/config/diff", from_version=from_version, to_version=to_version)
+    shown = fetch("/config/diff", from_version=from_version, to_version=to_version)
     if as_json:
         print_json(shown)
     for one in [] if as_json else shown["files"]:
@@ -117,31 +119,22 @@ def roll_back(
 @config.command("versions")
 def versions(*, as_json: JsonFlag = False) -> None:
     """List config versions, newest first."""
-    with connect() as client:
-        listed = client.get("/config/versions")
-    if as_json:
-        print_json(listed)
-        return
-    rows = [
-        (
-            one["number"],
-            one["created_at"][:19],
-            one["author"],
-            one["sha256"][:12],
-            one["restored_from"],
-            one["reason"],
-        )
-        for one in listed
-    ]
-    headings = ("VERSION", "MADE (UTC)", "BY", "HASH", "RESTORED FROM", "WHY")
-    print_table(headings, rows, "There is no version yet: relayctl config apply.")
+    columns: Columns = {
+        "VERSION": "number",
+        "MADE (UTC)": lambda one: one["created_at"][:19],
+        "BY": "author",
+        "HASH": lambda one: one["sha256"][:12],
+        "RESTORED FROM": "restored_from",
+        "WHY": "reason",
+    }
+    empty = "There is no version yet: relayctl config apply."
+    print_list(fetch("/config/versions"), columns, empty, as_json=as_json)
 
 
 @settings.command("show")
 def show_settings(*, as_json: JsonFlag = False) -> None:
     """Show the settings that all nodes share."""
-    with connect() as client:
-        shown = client.get("/cluster")["settings"]
+    shown = fetch("/cluster")["settings"]
     if as_json:
         print_json(shown)
     else:
@@ -176,12 +169,7 @@ def set_settings(
 @certificate.command("show")
 def show_certificate(*, as_json: JsonFlag = False) -> None:
     """Show the certificate of SMTP: the uploaded one, or the control plane's own."""
-    with connect() as client:
-        shown = client.get("/tls/certificate")
-    if as_json:
-        print_json(shown)
-    else:
-        print_facts(shown)
+    print_one(fetch("/tls/certificate"), as_json=as_json)
 
 
 @certificate.command("put")
@@ -192,7 +180,7 @@ def put_certificate(
     as_json: JsonFlag = False,
 ) -> None:
     """Replace the certificate of the GUI and, after the next apply, of SMTP."""
-    body = {"cert_pem": _read(cert), "key_pem": _read(key)}
+    body = {"cert_pem": read_text(cert), "key_pem": read_text(key)}
     with connect() as client:
         shown = client.put("/tls/certificate", body)
     if as_json:
@@ -216,10 +204,3 @@ def _value(text: str) -> object:
     except ValueError:
         return text
     return text if isinstance(value, dict | list) else value
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Misused(f"{file} cannot be read: {error}.") from error

@@ -1,12 +1,14 @@
-"""Opens the connection that a command uses, and writes the paths of the REST API."""
+"""Opens the connection that a command uses, writes the paths of the REST API, reads and removes."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 from urllib.parse import quote
 
 from controlplane.relayctl.client import Client
 from controlplane.relayctl.errors import NotLoggedIn
+from controlplane.relayctl.output import print_done
 from controlplane.relayctl.profile import load_profile
 
 
@@ -22,3 +24,16 @@ def connect() -> Client:
 def path_of(*parts: str | int) -> str:
     """Return an API path; each part is quoted whole, slashes too."""
     return "".join(f"/{quote(str(part), safe='')}" for part in parts)
+
+
+def fetch(path: str, **params: Any) -> Any:
+    """Read something over a connection of its own."""
+    with connect() as client:
+        return client.get(path, **params)
+
+
+def remove(noun: str, key: str, *, as_json: bool) -> None:
+    """Remove one item of a list and say so."""
+    with connect() as client:
+        client.delete(path_of(noun, key))
+    print_done({"removed": key}, f"Removed {key}.", as_json=as_json)

@@ -6,18 +6,13 @@ not answer, or could not prove who it is. 5: what was waited for did not happen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from controlplane.errors import SentenceError
 
 
-class CtlError(Exception):
+class CtlError(SentenceError):
     """The command could not be carried out."""
 
     exit_code = 1
-
-    def __init__(self, detail: str | None = None, fields: Mapping[str, str] | None = None) -> None:
-        self.detail = detail or (self.__doc__ or "").strip()
-        self.fields = dict(fields or {})
-        super().__init__(self.detail)
 
 
 class Refused(CtlError):

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from controlplane.relayctl.client import Client
-from controlplane.relayctl.connection import connect, path_of
-from controlplane.relayctl.errors import Misused
-from controlplane.relayctl.output import JsonFlag, given, print_done, print_json, print_table
+from controlplane.relayctl.connection import connect, fetch, path_of, remove
+from controlplane.relayctl.files import read_text
+from controlplane.relayctl.output import Columns, JsonFlag, given, print_done, print_list
 
 domains = typer.Typer(help="Domains that mail is relayed to.", no_args_is_help=True)
 routes = typer.Typer(help="Next hops by sender.", no_args_is_help=True)
@@ -37,11 +37,13 @@ def list_domains(
     """List recipient domains."""
     with connect() as client:
         listed = _all_domains(client, search)
-    if as_json:
-        print_json(listed)
-        return
-    rows = [(one["name"], one["next_hop"] or "MX", one["port"], one["tls_mode"]) for one in listed]
-    print_table(("DOMAIN", "NEXT HOP", "PORT", "TLS"), rows, "There is no recipient domain.")
+    columns: Columns = {
+        "DOMAIN": "name",
+        "NEXT HOP": lambda one: one["next_hop"] or "MX",
+        "PORT": "port",
+        "TLS": "tls_mode",
+    }
+    print_list(listed, columns, "There is no recipient domain.", as_json=as_json)
 
 
 def _all_domains(client: Client, search: str) -> list[dict[str, Any]]:
@@ -78,7 +80,7 @@ def import_domains(
     as_json: JsonFlag = False,
 ) -> None:
     """Add many recipient domains at once, all or none."""
-    names = [line.partition("#")[0].strip() for line in _read(file).splitlines()]
+    names = [line.partition("#")[0].strip() for line in read_text(file).splitlines()]
     body = {"domains": [name for name in names if name]}
     with connect() as client:
         send = client.put if replace else client.post
@@ -90,30 +92,21 @@ def import_domains(
 @domains.command("remove")
 def remove_domain(name: Domain, *, as_json: JsonFlag = False) -> None:
     """Remove a recipient domain."""
-    _remove("recipient-domains", name, as_json=as_json)
+    remove("recipient-domains", name, as_json=as_json)
 
 
 @routes.command("list")
 def list_routes(*, as_json: JsonFlag = False) -> None:
     """List all routes; passwords are never shown."""
-    with connect() as client:
-        listed = client.get("/routes")
-    if as_json:
-        print_json(listed)
-        return
-    rows = [
-        (
-            one["sender"],
-            one["next_hop"],
-            one["port"],
-            one["tls_mode"],
-            one["username"],
-            "set" if one["has_password"] else None,
-        )
-        for one in listed
-    ]
-    headings = ("SENDER", "NEXT HOP", "PORT", "TLS", "USER", "PASSWORD")
-    print_table(headings, rows, "There is no route.")
+    columns: Columns = {
+        "SENDER": "sender",
+        "NEXT HOP": "next_hop",
+        "PORT": "port",
+        "TLS": "tls_mode",
+        "USER": "username",
+        "PASSWORD": lambda one: "set" if one["has_password"] else None,
+    }
+    print_list(fetch("/routes"), columns, "There is no route.", as_json=as_json)
 
 
 @routes.command("add")
@@ -150,19 +143,18 @@ def _route_password() -> str | None:
 @routes.command("remove")
 def remove_route(sender: Sender, *, as_json: JsonFlag = False) -> None:
     """Remove a route and its credentials."""
-    _remove("routes", sender, as_json=as_json)
+    remove("routes", sender, as_json=as_json)
 
 
 @policies.command("list")
 def list_policies(*, as_json: JsonFlag = False) -> None:
     """List all sender policies."""
-    with connect() as client:
-        listed = client.get("/sender-policies")
-    if as_json:
-        print_json(listed)
-        return
-    rows = [(one["domain"], one["action"], one["reply_text"] or None) for one in listed]
-    print_table(("DOMAIN", "ACTION", "REPLY"), rows, "There is no sender policy.")
+    columns: Columns = {
+        "DOMAIN": "domain",
+        "ACTION": "action",
+        "REPLY": lambda one: one["reply_text"] or None,
+    }
+    print_list(fetch("/sender-policies"), columns, "There is no sender policy.", as_json=as_json)
 
 
 @policies.command("allow")
@@ -191,19 +183,14 @@ def _put_policy(domain: str, body: dict[str, object], *, as_json: bool) -> None:
 @policies.command("remove")
 def remove_policy(domain: Domain, *, as_json: JsonFlag = False) -> None:
     """Remove a policy: the cluster's default holds again."""
-    _remove("sender-policies", domain, as_json=as_json)
+    remove("sender-policies", domain, as_json=as_json)
 
 
 @networks.command("list")
 def list_networks(*, as_json: JsonFlag = False) -> None:
     """List all trusted networks."""
-    with connect() as client:
-        listed = client.get("/trusted-networks")
-    if as_json:
-        print_json(listed)
-    else:
-        rows = [(one["network"],) for one in listed]
-        print_table(("NETWORK",), rows, "There is no trusted network.")
+    columns: Columns = {"NETWORK": "network"}
+    print_list(fetch("/trusted-networks"), columns, "There is no trusted network.", as_json=as_json)
 
 
 @networks.command("add")
@@ -217,19 +204,4 @@ def add_network(network: Network, *, as_json: JsonFlag = False) -> None:
 @networks.command("remove")
 def remove_network(network: Network, *, as_json: JsonFlag = False) -> None:
     """Trust a network no longer."""
-    _remove("trusted-networks", network, as_json=as_json)
-
-
-def _remove(noun: str, key: str, *, as_json: bool) -> None:
-    with connect() as client:
-        client.delete(path_of(noun, key))
-    print_done({"removed": key}, f"Removed {key}.", as_json=as_json)
-
-
-def _read(file: Path) -> str:
-    try:
-        return sys.stdin.read() if str(file) == "-" else file.read_text()
-    except OSError as error:
-        raise Misused(f"{file} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise Misused(f"{file} is not UTF-8 text.") from error
+    remove("trusted-networks", network, as_json=as_json)

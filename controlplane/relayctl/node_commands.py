@@ -6,16 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-from controlplane.relayctl.connection import connect, path_of
+from controlplane.relayctl.connection import connect, fetch, path_of, remove
 from controlplane.relayctl.errors import Misused
 from controlplane.relayctl.output import (
+    Columns,
     JsonFlag,
     age,
     given,
     print_done,
     print_facts,
     print_json,
-    print_table,
+    print_list,
 )
 
 nodes = typer.Typer(help="The relay hosts.", no_args_is_help=True)
@@ -38,38 +39,37 @@ Maintenance = Annotated[
 @nodes.command("list")
 def list_nodes(*, as_json: JsonFlag = False) -> None:
     """List all nodes with what they last reported."""
-    with connect() as client:
-        views = client.get("/nodes")
-    if as_json:
-        print_json(views)
-        return
-    headings = ("NODE", "ADDRESS", "MODE", "PRIORITY", "ROLE", "VIPS", "CONFIG", "SEEN")
-    print_table(headings, [_row(view) for view in views], "There is no node yet.")
+    print_list(fetch("/nodes"), _NODE_COLUMNS, "There is no node yet.", as_json=as_json)
 
 
-def _row(view: dict[str, Any]) -> tuple[object, ...]:
-    node, status = view["node"], view["status"]
-    report = status["report"] or {}
-    role = report.get("role", "enrolled" if status["is_enrolled"] else "not enrolled")
-    live, wanted = report.get("config_version"), status["assigned_version"]
-    config = live if live == wanted else f"{wanted} wanted, {live or 'none'} live"
-    return (
-        node["name"],
-        node["address"],
-        node["cluster_mode"],
-        node["vrrp_priority"],
-        role,
-        report.get("holds_vips"),
-        config,
-        age(status["last_seen_s"]),
-    )
+def _role(view: dict[str, Any]) -> str:
+    status = view["status"]
+    silent = "enrolled" if status["is_enrolled"] else "not enrolled"
+    return str((status["report"] or {}).get("role", silent))
+
+
+def _config(view: dict[str, Any]) -> object:
+    wanted = view["status"]["assigned_version"]
+    live = (view["status"]["report"] or {}).get("config_version")
+    return live if live == wanted else f"{wanted} wanted, {live or 'none'} live"
+
+
+_NODE_COLUMNS: Columns = {
+    "NODE": lambda view: view["node"]["name"],
+    "ADDRESS": lambda view: view["node"]["address"],
+    "MODE": lambda view: view["node"]["cluster_mode"],
+    "PRIORITY": lambda view: view["node"]["vrrp_priority"],
+    "ROLE": _role,
+    "VIPS": lambda view: (view["status"]["report"] or {}).get("holds_vips"),
+    "CONFIG": _config,
+    "SEEN": lambda view: age(view["status"]["last_seen_s"]),
+}
 
 
 @nodes.command("show")
 def show_node(name: Name, *, as_json: JsonFlag = False) -> None:
     """Show one node."""
-    with connect() as client:
-        view = client.get(path_of("nodes", name))
+    view = fetch(path_of("nodes", name))
     if as_json:
         print_json(view)
     else:
@@ -145,9 +145,7 @@ def set_node(
 @nodes.command("remove")
 def remove_node(name: Name, *, as_json: JsonFlag = False) -> None:
     """Remove a node and revoke its key."""
-    with connect() as client:
-        client.delete(path_of("nodes", name))
-    print_done({"removed": name}, f"Removed {name}.", as_json=as_json)
+    remove("nodes", name, as_json=as_json)
 
 
 @nodes.command("token")
@@ -177,16 +175,13 @@ def strike_node(name: Name, *, as_json: JsonFlag = False) -> None:
 @vips.command("list")
 def list_vips(*, as_json: JsonFlag = False) -> None:
     """List all VIPs."""
-    with connect() as client:
-        listed = client.get("/vips")
-    if as_json:
-        print_json(listed)
-        return
-    rows = [
-        (one["address"], one["virtual_router_id"], one["prefix_len"], one["interface"])
-        for one in listed
-    ]
-    print_table(("VIP", "ROUTER ID", "PREFIX LEN", "INTERFACE"), rows, "There is no VIP yet.")
+    columns: Columns = {
+        "VIP": "address",
+        "ROUTER ID": "virtual_router_id",
+        "PREFIX LEN": "prefix_len",
+        "INTERFACE": "interface",
+    }
+    print_list(fetch("/vips"), columns, "There is no VIP yet.", as_json=as_json)
 
 
 @vips.command("add")
@@ -212,6 +207,4 @@ def remove_vip(
     as_json: JsonFlag = False,
 ) -> None:
     """Remove a VIP."""
-    with connect() as client:
-        client.delete(path_of("vips", address))
-    print_done({"removed": address}, f"Removed {address}.", as_json=as_json)
+    remove("vips", address, as_json=as_json)

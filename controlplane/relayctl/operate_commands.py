@@ -9,14 +9,16 @@ from typing import Annotated, Any, Final
 import typer
 
 from controlplane.relayctl.client import Client
-from controlplane.relayctl.connection import connect, path_of
+from controlplane.relayctl.connection import connect, fetch, path_of
 from controlplane.relayctl.errors import Misused, WaitedInVain
 from controlplane.relayctl.output import (
+    Columns,
     JsonFlag,
     age,
     print_facts,
     print_json,
     print_line,
+    print_list,
     print_note,
     print_table,
 )
@@ -82,34 +84,26 @@ def _node_row(view: dict[str, Any], totals: dict[str, int]) -> tuple[object, ...
 
 def lease(*, as_json: JsonFlag = False) -> None:
     """Show who holds the lease of each queue."""
-    with connect() as client:
-        listed = client.get("/leases")
-    if as_json:
-        print_json(listed)
-    else:
-        _print_leases(listed)
+    _print_leases(fetch("/leases"), as_json=as_json)
 
 
-def _print_leases(listed: list[dict[str, Any]]) -> None:
-    rows = [
-        (
-            one["queue"],
-            one["holder"] if one["is_held"] else f"nobody (last {one['holder']})",
-            one["generation"],
-            f"{one['remaining_s']:.1f} s" if one["is_held"] else "expired",
-            one["granted_to"],
-            "confirmed dead" if one["confirmed_dead"] else None,
-        )
-        for one in listed
-    ]
-    headings = ("QUEUE OF", "HELD BY", "GENERATION", "REMAINING", "GRANTED TO", "NOTE")
-    print_table(headings, rows, "No node has enrolled yet.")
+def _print_leases(listed: list[dict[str, Any]], *, as_json: bool = False) -> None:
+    columns: Columns = {
+        "QUEUE OF": "queue",
+        "HELD BY": lambda one: (
+            one["holder"] if one["is_held"] else f"nobody (last {one['holder']})"
+        ),
+        "GENERATION": "generation",
+        "REMAINING": lambda one: f"{one['remaining_s']:.1f} s" if one["is_held"] else "expired",
+        "GRANTED TO": "granted_to",
+        "NOTE": lambda one: "confirmed dead" if one["confirmed_dead"] else None,
+    }
+    print_list(listed, columns, "No node has enrolled yet.", as_json=as_json)
 
 
 def queue(*, as_json: JsonFlag = False) -> None:
     """Show the queues of all nodes in one list."""
-    with connect() as client:
-        shown = client.get("/queue")
+    shown = fetch("/queue")
     if as_json:
         print_json(shown)
         return
@@ -169,16 +163,15 @@ def audit(
     as_json: JsonFlag = False,
 ) -> None:
     """Show who changed what, newest first."""
-    with connect() as client:
-        listed = client.get("/audit", actor=actor, action=action, limit=limit)
-    if as_json:
-        print_json(listed)
-        return
-    rows = [
-        (one["at"][:19], one["actor"], one["address"], one["action"], one["target"])
-        for one in listed
-    ]
-    print_table(("AT (UTC)", "WHO", "FROM", "WHAT", "OF"), rows, "Nothing was changed yet.")
+    listed = fetch("/audit", actor=actor, action=action, limit=limit)
+    columns: Columns = {
+        "AT (UTC)": lambda one: one["at"][:19],
+        "WHO": "actor",
+        "FROM": "address",
+        "WHAT": "action",
+        "OF": "target",
+    }
+    print_list(listed, columns, "Nothing was changed yet.", as_json=as_json)
 
 
 def switchover(

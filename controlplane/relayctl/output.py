@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import typer
@@ -16,6 +16,9 @@ from controlplane.relayctl.errors import CtlError
 
 PIPE_WIDTH: Final = 200
 MINUTE_S: Final = 60
+
+Columns = Mapping[str, str | Callable[[Any], object]]
+"""The columns of a list, by heading: the name of a field, or what works a cell out of an item."""
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
@@ -68,6 +71,34 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]], empty
         _console().print(table)
     else:
         print_line(empty)
+
+
+def print_list(
+    listed: Sequence[Mapping[str, Any]],
+    columns: Columns,
+    empty: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Print a list: JSON for programs, a table for people."""
+    if as_json:
+        print_json(listed)
+        return
+    rows = [
+        tuple(
+            one[column] if isinstance(column, str) else column(one) for column in columns.values()
+        )
+        for one in listed
+    ]
+    print_table(tuple(columns), rows, empty)
+
+
+def print_one(answer: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print one thing with all its fields."""
+    if as_json:
+        print_json(answer)
+    else:
+        print_facts(answer)
 
 
 def print_facts(facts: Mapping[str, object]) -> None:

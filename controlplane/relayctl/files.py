@@ -1,0 +1,18 @@
+"""Reads the files that a command line names."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from controlplane.relayctl.errors import Misused
+
+
+def read_text(file: Path) -> str:
+    """Return a file's text, that of standard input for "-"; raises Misused."""
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text()
+    except OSError as error:
+        raise Misused(f"{file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise Misused(f"{file} is not UTF-8 text.") from error
