@@ -8,8 +8,8 @@ from fastapi import APIRouter, Depends, Request, status
 from fastapi.responses import PlainTextResponse
 
 from controlplane.api.agent_auth import NodeDep, record_refusal
+from controlplane.api.user_auth import SettingsDep, client_address
 from controlplane.errors import Forbidden, Unauthenticated
-from controlplane.settings import Settings
 from controlplane.store import agents, audit, instance
 from controlplane.store.audit import Actor
 from controlplane.store.crypto import SecretBoxDep
@@ -33,27 +33,26 @@ OwnershipDep = Annotated[Ownership, Depends(get_ownership)]
 
 
 @router.get(AGENT_API["ca"], response_class=PlainTextResponse)
-def read_ca(request: Request) -> str:
+def read_ca(settings: SettingsDep) -> str:
     """Return the CA's certificate as PEM; the enrolment token says whether it is the right one."""
-    settings: Settings = request.app.state.settings
     return ca_pem(settings.state_dir)
 
 
 @router.post(AGENT_API["enrol"])
-def enrol(body: wire.EnrolRequest, request: Request, database: DatabaseDep) -> wire.EnrolAnswer:
+def enrol(
+    body: wire.EnrolRequest, request: Request, database: DatabaseDep, settings: SettingsDep
+) -> wire.EnrolAnswer:
     """Make a node known by its one-time token.
 
     While the control plane is recovering the answer's `instance_id` is empty, so that the node
     takes the real one for unknown and reports what it remembers.
     """
-    settings: Settings = request.app.state.settings
-    address = request.client.host if request.client is not None else ""
     authority = ca_pem(settings.state_dir)
     try:
         with database.write() as session:
             agents.enrol(session, body)
             current = instance.ensure_instance(session)
-            actor = Actor(f"agent:{body.node}", address)
+            actor = Actor(f"agent:{body.node}", client_address(request))
             after = {"ssh_public_key": body.ssh_public_key, "public_key_pem": body.public_key_pem}
             audit.record(session, actor, "node.enrol", body.node, after=after)
             add_event(session, "enrolled", f"{body.node} was enrolled.", node=body.node)

@@ -14,6 +14,7 @@ import jwt
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from controlplane.api.user_auth import client_address
 from controlplane.errors import Forbidden, Unauthenticated
 from controlplane.store import agents, audit
 from controlplane.store.audit import Actor
@@ -52,7 +53,7 @@ class RefusalLog:
 
 def record_refusal(request: Request, database: Database, node: str, reason: str) -> None:
     """Write the refusal to the audit log, in a transaction of its own."""
-    address = request.client.host if request.client is not None else ""
+    address = client_address(request)
     log: RefusalLog = request.app.state.agent_refusals
     if not log.is_due((node, address, reason), time.monotonic()):
         return

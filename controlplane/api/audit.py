@@ -9,12 +9,12 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from controlplane.api.cluster_access import PRINTABLE
-from controlplane.api.user_auth import ActiveCaller
+from controlplane.api.user_auth import LOGGED_IN
 from controlplane.store.audit import AuditFilter, list_entries
 from controlplane.store.engine import ReadSession
 from controlplane.store.user_tables import AuditRow
 
-router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
+router = APIRouter(prefix="/api/v1/audit", tags=["audit"], dependencies=LOGGED_IN)
 
 
 class AuditEntry(BaseModel):
@@ -46,11 +46,8 @@ class AuditQuery(BaseModel):
 
 
 @router.get("")
-def list_audit(
-    query: Annotated[AuditQuery, Query()], caller: ActiveCaller, session: ReadSession
-) -> list[AuditEntry]:
+def list_audit(query: Annotated[AuditQuery, Query()], session: ReadSession) -> list[AuditEntry]:
     """List entries of the audit log, newest first."""
-    del caller
     wanted = AuditFilter(
         actor=query.actor,
         action=query.action,

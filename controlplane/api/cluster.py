@@ -10,14 +10,14 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 
 from controlplane.api.cluster_access import Body, StoreDep
 from controlplane.api.error_handlers import field_sentences
-from controlplane.api.user_auth import ActiveCaller
+from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
 from controlplane.core.spec import QueueSpec, VrrpSpec
 from controlplane.errors import Invalid
 from controlplane.store.cluster import read_revision, read_settings
 from controlplane.store.cluster_settings import ClusterSettings, merge_settings
 from nodeagent.core.contract import Timings
 
-router = APIRouter(prefix="/api/v1/cluster", tags=["cluster"])
+router = APIRouter(prefix="/api/v1/cluster", tags=["cluster"], dependencies=LOGGED_IN)
 
 
 def _all_optional(name: str, doc: str, model: type[BaseModel], **sections: Any) -> type[Body]:
@@ -55,9 +55,8 @@ class ClusterView(Body):
 
 
 @router.get("")
-def read_cluster(caller: ActiveCaller, store: StoreDep) -> ClusterView:
+def read_cluster(store: StoreDep) -> ClusterView:
     """Show the settings that all nodes share."""
-    del caller
     with store.database.read() as session:
         return ClusterView(settings=read_settings(session), revision=read_revision(session))
 

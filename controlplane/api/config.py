@@ -18,7 +18,7 @@ from controlplane.api.cluster_access import (
     StoreDep,
     mark_created,
 )
-from controlplane.api.user_auth import ActiveCaller
+from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
 from controlplane.core.diff import diff, is_secret
 from controlplane.errors import Conflict
 from controlplane.store import config_versions
@@ -28,7 +28,7 @@ from controlplane.store.config_versions import Files
 from nodeagent.core.config_plan import files_sha256
 from nodeagent.core.contract import ConfigFile
 
-router = APIRouter(prefix="/api/v1/config", tags=["configs"])
+router = APIRouter(prefix="/api/v1/config", tags=["configs"], dependencies=LOGGED_IN)
 
 SHOWN_CHARACTERS: Final = 65_536
 VersionKey = Annotated[int, PathKey(ge=1, le=2**31 - 1, description="A version's number.")]
@@ -117,9 +117,8 @@ class RollbackBody(Body):
 
 
 @router.get("/preview")
-def preview(caller: ActiveCaller, store: StoreDep) -> Preview:
+def preview(store: StoreDep) -> Preview:
     """Render the present settings for every node without making a version."""
-    del caller
     rendered = config_versions.render_present(store)
     return Preview(
         revision=rendered.revision,
@@ -130,13 +129,11 @@ def preview(caller: ActiveCaller, store: StoreDep) -> Preview:
 
 @router.get("/diff", responses=NOT_FOUND)
 def read_diff(
-    caller: ActiveCaller,
     store: StoreDep,
     from_version: VersionQuery = None,
     to_version: VersionQuery = None,
 ) -> ConfigDiff:
     """Compare two versions, or a version (the newest one by default) with the present settings."""
-    del caller
     with store.database.read() as session:
         start = from_version or config_versions.newest_version(session)
         before = config_versions.read_files(store, session, start) if start else {}
@@ -192,18 +189,16 @@ def roll_back(
 
 @router.get("/versions")
 def list_versions(
-    caller: ActiveCaller, store: StoreDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    store: StoreDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> list[VersionView]:
     """List versions, newest first."""
-    del caller
     with store.database.read() as session:
         return [_view(row) for row in config_versions.list_versions(session, limit)]
 
 
 @router.get("/versions/{version}", responses=NOT_FOUND)
-def read_version(version: VersionKey, caller: ActiveCaller, store: StoreDep) -> VersionFiles:
+def read_version(version: VersionKey, store: StoreDep) -> VersionFiles:
     """Show one version with its files."""
-    del caller
     with store.database.read() as session:
         return _version_files(store, session, version)
 

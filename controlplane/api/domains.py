@@ -15,7 +15,7 @@ from controlplane.api.cluster_access import (
     TextKey,
     mark_created,
 )
-from controlplane.api.user_auth import ActiveCaller
+from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
 from controlplane.core.spec import ClusterSpec, RecipientDomain, TlsMode
 from controlplane.core.validation import validate
 from controlplane.errors import Invalid
@@ -23,7 +23,7 @@ from controlplane.store.cluster import ClusterStore
 from controlplane.store.domain_lists import put_domains, read_page
 from controlplane.store.nouns import DOMAINS
 
-router = APIRouter(prefix="/api/v1/recipient-domains", tags=["domains"])
+router = APIRouter(prefix="/api/v1/recipient-domains", tags=["domains"], dependencies=LOGGED_IN)
 
 MAX_DOMAINS: Final = 500_000
 MAX_SENTENCES: Final = 20
@@ -83,11 +83,8 @@ class DomainQuery(BaseModel):
 
 
 @router.get("")
-def list_domains(
-    query: Annotated[DomainQuery, Query()], caller: ActiveCaller, store: StoreDep
-) -> DomainListing:
+def list_domains(query: Annotated[DomainQuery, Query()], store: StoreDep) -> DomainListing:
     """List recipient domains by name, a page at a time."""
-    del caller
     with store.database.read() as session:
         page = read_page(session, query.search, query.after, query.limit)
     return DomainListing(items=page.items, total=page.total, next_after=page.next_after)
@@ -106,11 +103,9 @@ def add_domains(body: DomainList, caller: ActiveCaller, store: StoreDep) -> Impo
 
 
 @router.get("/{name}", responses=NOT_FOUND)
-def read_domain(name: TextKey, caller: ActiveCaller, store: StoreDep) -> RecipientDomain:
+def read_domain(name: TextKey, store: StoreDep) -> RecipientDomain:
     """Show one recipient domain."""
-    del caller
-    with store.database.read() as session:
-        return store.read_item(session, DOMAINS, name)
+    return store.item(DOMAINS, name)
 
 
 @router.put("/{name}", responses=CREATED)

@@ -10,13 +10,13 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from sqlmodel import Session, col
 
-from controlplane.api.user_auth import ActiveCaller
+from controlplane.api.user_auth import LOGGED_IN
 from controlplane.store.engine import ReadSession
 from controlplane.store.ownership_tables import EventRow
 from nodeagent.core.event_kinds import KIND_PATTERN
 from nodeagent.core.names import NODE_NAME_PATTERN
 
-router = APIRouter(prefix="/api/v1/events", tags=["events"])
+router = APIRouter(prefix="/api/v1/events", tags=["events"], dependencies=LOGGED_IN)
 
 
 class EventView(BaseModel):
@@ -52,11 +52,8 @@ class EventFilter(BaseModel):
 
 
 @router.get("")
-def list_events(
-    wanted: Annotated[EventFilter, Query()], caller: ActiveCaller, session: ReadSession
-) -> list[EventView]:
+def list_events(wanted: Annotated[EventFilter, Query()], session: ReadSession) -> list[EventView]:
     """List events, newest first; with `after`, oldest first."""
-    del caller
     return find_events(session, wanted)
 
 

@@ -7,13 +7,13 @@ from pydantic import BaseModel, Field
 from sqlalchemy import select
 from sqlmodel import Session
 
-from controlplane.api.user_auth import ActiveCaller
+from controlplane.api.user_auth import LOGGED_IN
 from controlplane.store.clock import read_clock_s
 from controlplane.store.engine import ReadSession
 from controlplane.store.leases import read_leases
 from controlplane.store.ownership_tables import LeaseRow
 
-router = APIRouter(prefix="/api/v1/leases", tags=["leases"])
+router = APIRouter(prefix="/api/v1/leases", tags=["leases"], dependencies=LOGGED_IN)
 
 
 class LeaseStatus(BaseModel):
@@ -32,9 +32,8 @@ class LeaseStatus(BaseModel):
 
 
 @router.get("")
-def list_leases(caller: ActiveCaller, session: ReadSession) -> list[LeaseStatus]:
+def list_leases(session: ReadSession) -> list[LeaseStatus]:
     """List the leases of all queues, by the database's clock."""
-    del caller
     return lease_statuses(session)
 
 

@@ -13,10 +13,10 @@ from controlplane.api.cluster_access import (
     TextKey,
     mark_created,
 )
-from controlplane.api.user_auth import ActiveCaller
+from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
 from controlplane.store.nouns import NETWORKS
 
-router = APIRouter(prefix="/api/v1/trusted-networks", tags=["networks"])
+router = APIRouter(prefix="/api/v1/trusted-networks", tags=["networks"], dependencies=LOGGED_IN)
 
 
 class TrustedNetwork(Body):
@@ -26,11 +26,9 @@ class TrustedNetwork(Body):
 
 
 @router.get("")
-def list_networks(caller: ActiveCaller, store: StoreDep) -> list[TrustedNetwork]:
+def list_networks(store: StoreDep) -> list[TrustedNetwork]:
     """List all trusted networks."""
-    del caller
-    with store.database.read() as session:
-        return [TrustedNetwork(network=one) for one in store.read_items(session, NETWORKS)]
+    return [TrustedNetwork(network=one) for one in store.items(NETWORKS)]
 
 
 @router.put("/{network:path}", responses=CREATED)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from sqlmodel import Session
 
 from controlplane.api.cluster_access import NOT_FOUND, NodeKey, StoreDep
-from controlplane.api.user_auth import ActiveCaller, SettingsDep
+from controlplane.api.user_auth import LOGGED_IN, ActiveCaller, SettingsDep
 from controlplane.errors import Conflict, NotFound
 from controlplane.store import agents, audit, leases
 from controlplane.store.cluster import read_settings
@@ -19,7 +19,9 @@ from controlplane.store.reports import add_event
 from controlplane.tls import ca_fingerprint
 from nodeagent.core.contract import LeaseView
 
-router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"], responses=NOT_FOUND)
+router = APIRouter(
+    prefix="/api/v1/nodes", tags=["nodes"], responses=NOT_FOUND, dependencies=LOGGED_IN
+)
 
 
 class EnrolmentToken(BaseModel):

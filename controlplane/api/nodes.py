@@ -15,7 +15,7 @@ from controlplane.api.cluster_access import (
     StoreDep,
     mark_created,
 )
-from controlplane.api.user_auth import ActiveCaller
+from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
 from controlplane.core.spec import ClusterMode, NodeSpec
 from controlplane.errors import NotFound
 from controlplane.store import agents
@@ -26,7 +26,7 @@ from controlplane.store.ownership_tables import AgentRow
 from controlplane.store.reports import read_reports
 from nodeagent.core.contract import NodeReport
 
-router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"])
+router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"], dependencies=LOGGED_IN)
 
 
 class NodeBody(Body):
@@ -70,17 +70,15 @@ class NodeView(BaseModel):
 
 
 @router.get("")
-def list_nodes(caller: ActiveCaller, store: StoreDep) -> list[NodeView]:
+def list_nodes(store: StoreDep) -> list[NodeView]:
     """List all nodes with their last reports."""
-    del caller
     with store.database.read() as session:
         return node_views(store, session)
 
 
 @router.get("/{name}", responses=NOT_FOUND)
-def read_node(name: NodeKey, caller: ActiveCaller, store: StoreDep) -> NodeView:
+def read_node(name: NodeKey, store: StoreDep) -> NodeView:
     """Show one node with its last report."""
-    del caller
     with store.database.read() as session:
         return node_view(store, session, name)
 

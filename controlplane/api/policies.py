@@ -13,11 +13,11 @@ from controlplane.api.cluster_access import (
     TextKey,
     mark_created,
 )
-from controlplane.api.user_auth import ActiveCaller
+from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
 from controlplane.core.spec import SenderAction, SenderPolicy
 from controlplane.store.nouns import POLICIES
 
-router = APIRouter(prefix="/api/v1/sender-policies", tags=["policies"])
+router = APIRouter(prefix="/api/v1/sender-policies", tags=["policies"], dependencies=LOGGED_IN)
 
 
 class PolicyBody(Body):
@@ -32,19 +32,15 @@ class PolicyBody(Body):
 
 
 @router.get("")
-def list_policies(caller: ActiveCaller, store: StoreDep) -> list[SenderPolicy]:
+def list_policies(store: StoreDep) -> list[SenderPolicy]:
     """List all sender policies."""
-    del caller
-    with store.database.read() as session:
-        return store.read_items(session, POLICIES)
+    return store.items(POLICIES)
 
 
 @router.get("/{domain}", responses=NOT_FOUND)
-def read_policy(domain: TextKey, caller: ActiveCaller, store: StoreDep) -> SenderPolicy:
+def read_policy(domain: TextKey, store: StoreDep) -> SenderPolicy:
     """Show the policy of one sender domain."""
-    del caller
-    with store.database.read() as session:
-        return store.read_item(session, POLICIES, domain)
+    return store.item(POLICIES, domain)
 
 
 @router.put("/{domain}", responses=CREATED)

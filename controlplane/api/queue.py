@@ -6,12 +6,12 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from sqlmodel import Session
 
-from controlplane.api.user_auth import ActiveCaller
+from controlplane.api.user_auth import LOGGED_IN
 from controlplane.store.engine import ReadSession
 from controlplane.store.reports import read_reports
 from nodeagent.core.contract import MirrorReport, PushReport, QueueCounts
 
-router = APIRouter(prefix="/api/v1/queue", tags=["queue"])
+router = APIRouter(prefix="/api/v1/queue", tags=["queue"], dependencies=LOGGED_IN)
 
 
 class NodeQueue(BaseModel):
@@ -33,9 +33,8 @@ class ClusterQueue(BaseModel):
 
 
 @router.get("")
-def read_queue(caller: ActiveCaller, session: ReadSession) -> ClusterQueue:
+def read_queue(session: ReadSession) -> ClusterQueue:
     """Show the queues of all nodes in one list."""
-    del caller
     return cluster_queue(session)
 
 

@@ -13,13 +13,13 @@ from controlplane.api.cluster_access import (
     TextKey,
     mark_created,
 )
-from controlplane.api.user_auth import ActiveCaller
+from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
 from controlplane.core.spec import SenderRoute, TlsMode
 from controlplane.errors import NotFound
 from controlplane.store.cluster import ClusterStore
 from controlplane.store.nouns import ROUTES
 
-router = APIRouter(prefix="/api/v1/routes", tags=["routes"])
+router = APIRouter(prefix="/api/v1/routes", tags=["routes"], dependencies=LOGGED_IN)
 
 
 class RouteBody(Body):
@@ -48,19 +48,15 @@ class RouteView(Body):
 
 
 @router.get("")
-def list_routes(caller: ActiveCaller, store: StoreDep) -> list[RouteView]:
+def list_routes(store: StoreDep) -> list[RouteView]:
     """List all routes."""
-    del caller
-    with store.database.read() as session:
-        return [_view(route) for route in store.read_items(session, ROUTES)]
+    return [_view(route) for route in store.items(ROUTES)]
 
 
 @router.get("/{sender}", responses=NOT_FOUND)
-def read_route(sender: TextKey, caller: ActiveCaller, store: StoreDep) -> RouteView:
+def read_route(sender: TextKey, store: StoreDep) -> RouteView:
     """Show the route of one sender."""
-    del caller
-    with store.database.read() as session:
-        return _view(store.read_item(session, ROUTES, sender))
+    return _view(store.item(ROUTES, sender))
 
 
 @router.put("/{sender}", responses=CREATED)
@@ -83,11 +79,10 @@ def delete_route(sender: TextKey, caller: ActiveCaller, store: StoreDep) -> None
 
 
 def _stored_password(store: ClusterStore, sender: str) -> SecretStr | None:
-    with store.database.read() as session:
-        try:
-            return store.read_item(session, ROUTES, sender).password
-        except NotFound:
-            return None
+    try:
+        return store.item(ROUTES, sender).password
+    except NotFound:
+        return None
 
 
 def _view(route: SenderRoute) -> RouteView:

@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from controlplane.api.cluster_access import NOT_FOUND, Body, StoreDep
 from controlplane.api.nodes import NodeView, node_views
-from controlplane.api.user_auth import ActiveCaller
+from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
 from controlplane.errors import Conflict, NotFound
 from controlplane.store import audit
 from controlplane.store.cluster import ClusterStore, read_settings
@@ -25,7 +25,7 @@ from controlplane.store.switchovers import (
 )
 from nodeagent.core.contract import NodeName, Role
 
-router = APIRouter(prefix="/api/v1/switchover", tags=["switchover"])
+router = APIRouter(prefix="/api/v1/switchover", tags=["switchover"], dependencies=LOGGED_IN)
 
 
 class SwitchoverBody(Body):
@@ -61,10 +61,9 @@ class SwitchoverState(BaseModel):
 
 @router.get("")
 def read_switchover(
-    caller: ActiveCaller, store: StoreDep, limit: Annotated[int, Query(ge=1, le=200)] = 20
+    store: StoreDep, limit: Annotated[int, Query(ge=1, le=200)] = 20
 ) -> SwitchoverState:
     """Show the switchover under way and the last ones, newest first."""
-    del caller
     with store.database.read() as session:
         history = [_view(row) for row in list_switchovers(session, limit)]
         wish = current_switchover(session)

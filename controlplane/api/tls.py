@@ -10,14 +10,14 @@ from fastapi import APIRouter, status
 from pydantic import BaseModel, Field, SecretStr
 
 from controlplane.api.cluster_access import NOT_FOUND, Body, StoreDep
-from controlplane.api.user_auth import ActiveCaller
+from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
 from controlplane.core.certificate import parse_chain
 from controlplane.core.spec import TlsSpec
 from controlplane.errors import NotFound
 from controlplane.store import certificates
 from controlplane.tls import checked_pair
 
-router = APIRouter(prefix="/api/v1/tls", tags=["tls"])
+router = APIRouter(prefix="/api/v1/tls", tags=["tls"], dependencies=LOGGED_IN)
 
 
 class CertificateBody(Body):
@@ -50,9 +50,8 @@ class CertificateView(BaseModel):
 
 
 @router.get("/certificate", responses=NOT_FOUND)
-def read_certificate(caller: ActiveCaller, store: StoreDep) -> CertificateView:
+def read_certificate(store: StoreDep) -> CertificateView:
     """Show the certificate that Postfix shows after the next apply."""
-    del caller
     with store.database.read() as session:
         stored = certificates.read_certificate(session, store.box)
     if stored is None:

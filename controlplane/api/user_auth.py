@@ -131,6 +131,9 @@ def active_caller(caller: AnyCaller) -> Caller:
 
 ActiveCaller = Annotated[Caller, Depends(active_caller)]
 
+LOGGED_IN: Final = [Depends(active_caller)]
+"""What a router needs so that none of its calls answers strangers."""
+
 
 def set_session_cookie(response: Response, issued: IssuedSession, rules: LoginRules) -> None:
     """Hand the token to a browser: over HTTPS only, unreadable by scripts, never cross-site."""

@@ -13,11 +13,11 @@ from controlplane.api.cluster_access import (
     TextKey,
     mark_created,
 )
-from controlplane.api.user_auth import ActiveCaller
+from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
 from controlplane.core.spec import VipSpec
 from controlplane.store.nouns import VIPS
 
-router = APIRouter(prefix="/api/v1/vips", tags=["vips"])
+router = APIRouter(prefix="/api/v1/vips", tags=["vips"], dependencies=LOGGED_IN)
 
 
 class VipBody(Body):
@@ -35,19 +35,15 @@ class VipBody(Body):
 
 
 @router.get("")
-def list_vips(caller: ActiveCaller, store: StoreDep) -> list[VipSpec]:
+def list_vips(store: StoreDep) -> list[VipSpec]:
     """List all VIPs."""
-    del caller
-    with store.database.read() as session:
-        return store.read_items(session, VIPS)
+    return store.items(VIPS)
 
 
 @router.get("/{address}", responses=NOT_FOUND)
-def read_vip(address: TextKey, caller: ActiveCaller, store: StoreDep) -> VipSpec:
+def read_vip(address: TextKey, store: StoreDep) -> VipSpec:
     """Show one VIP."""
-    del caller
-    with store.database.read() as session:
-        return store.read_item(session, VIPS, address)
+    return store.item(VIPS, address)
 
 
 @router.put("/{address}", responses=CREATED)

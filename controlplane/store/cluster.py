@@ -43,6 +43,16 @@ class ClusterStore:
         self.database = database
         self.box = box
 
+    def items(self, noun: Noun[ItemT]) -> list[ItemT]:
+        """Return one list as it is now."""
+        with self.database.read() as session:
+            return self.read_items(session, noun)
+
+    def item(self, noun: Noun[ItemT], key: str) -> ItemT:
+        """Return one item as it is now; raises NotFound."""
+        with self.database.read() as session:
+            return self.read_item(session, noun, key)
+
     def read_items(self, session: Session, noun: Noun[ItemT]) -> list[ItemT]:
         """Return one list, in the order of its keys."""
         table = _columns_of(noun)

@@ -14,7 +14,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import TypeAdapter
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
@@ -25,14 +24,13 @@ from controlplane.store.audit import Actor
 from controlplane.store.cluster import ClusterStore, read_revision
 from controlplane.store.cluster_tables import ConfigFilesRow, ConfigVersionRow, NodeRow
 from controlplane.store.reports import add_event
+from controlplane.store.sealed_files import open_files, seal_files
 from controlplane.store.spec_problems import find_problems
 from nodeagent.core.config_plan import files_sha256
 from nodeagent.core.contract import ConfigFile
 
 Files = Mapping[str, tuple[ConfigFile, ...]]
 """All files of each node, by path."""
-
-_FILE_LIST = TypeAdapter(tuple[ConfigFile, ...])
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def read_files(store: ClusterStore, session: Session, number: int) -> Files:
     rows = session.execute(
         select(ConfigFilesRow).where(col(ConfigFilesRow.version) == number)
     ).scalars()
-    return {row.node: _FILE_LIST.validate_json(store.box.open(row.files_sealed)) for row in rows}
+    return {row.node: open_files(store.box, row.files_sealed) for row in rows}
 
 
 def node_hashes(session: Session, number: int) -> dict[str, str]:
@@ -148,7 +146,7 @@ def _sealed_rows(store: ClusterStore, files: Files) -> list[ConfigFilesRow]:
             version=0,
             node=node,
             sha256=files_sha256(of_node),
-            files_sealed=store.box.seal(_FILE_LIST.dump_json(of_node).decode()),
+            files_sealed=seal_files(store.box, of_node),
         )
         for node, of_node in files.items()
     ]

@@ -179,13 +179,5 @@ def _read_session(database: DatabaseDep) -> Iterator[Session]:
         yield session
 
 
-def _write_session(database: DatabaseDep) -> Iterator[Session]:
-    with database.write() as session:
-        yield session
-
-
 ReadSession = Annotated[Session, Depends(_read_session, scope="function")]
 """An endpoint's session on one snapshot."""
-
-WriteSession = Annotated[Session, Depends(_write_session, scope="function")]
-"""An endpoint's writing session; it is committed before the answer is sent."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pydantic import TypeAdapter
 from sqlalchemy import select
 from sqlmodel import Session, col
 
@@ -22,9 +21,8 @@ from controlplane.store.cluster_tables import (
     VipRow,
 )
 from controlplane.store.crypto import SecretBox
-from nodeagent.core.contract import ConfigBundle, ConfigFile, Timings
-
-_FILES = TypeAdapter(tuple[ConfigFile, ...])
+from controlplane.store.sealed_files import open_files
+from nodeagent.core.contract import ConfigBundle, Timings
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class StoredFacts:
         return ConfigBundle(
             version=files.version,
             sha256=files.sha256,
-            files=_FILES.validate_json(self._box.open(files.files_sealed)),
+            files=open_files(self._box, files.files_sealed),
         )
 
 

@@ -16,7 +16,14 @@ from pydantic import SecretStr
 from sqlmodel import SQLModel
 
 from controlplane.core import names
-from controlplane.core.spec import NodeSpec, RecipientDomain, SenderPolicy, SenderRoute, VipSpec
+from controlplane.core.spec import (
+    NodeSpec,
+    RecipientDomain,
+    SenderPolicy,
+    SenderRoute,
+    Spec,
+    VipSpec,
+)
 from controlplane.store.cluster_tables import (
     NodeRow,
     RecipientDomainRow,
@@ -28,6 +35,7 @@ from controlplane.store.cluster_tables import (
 from controlplane.store.crypto import SecretBox
 
 ItemT = TypeVar("ItemT")
+SpecT = TypeVar("SpecT", bound=Spec)
 
 
 @dataclass(frozen=True)
@@ -48,39 +56,23 @@ class Noun(Generic[ItemT]):
         return self.normalise_key(str(self.show(item)[self.key]))
 
 
-def _show(
-    item: NodeSpec | VipSpec | RecipientDomain | SenderPolicy | SenderRoute,
-) -> dict[str, Any]:
+def _show(item: Spec) -> dict[str, Any]:
     return item.model_dump(mode="json")
 
 
-def _plain_values(item: NodeSpec | VipSpec | RecipientDomain | SenderPolicy, box: SecretBox) -> Any:
+def _plain_values(item: Spec, box: SecretBox) -> dict[str, Any]:
     del box
-    return item.model_dump(mode="json")
+    return _show(item)
 
 
-def _columns(row: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in names}
+def _plain_reader(model: type[SpecT]) -> Callable[[Mapping[str, Any], SecretBox], SpecT]:
+    """Return what makes an item of a row that holds no secret."""
 
+    def read(row: Mapping[str, Any], box: SecretBox) -> SpecT:
+        del box
+        return model.model_validate({name: row[name] for name in model.model_fields})
 
-def _node(row: Mapping[str, Any], box: SecretBox) -> NodeSpec:
-    del box
-    return NodeSpec.model_validate(_columns(row, NodeSpec.model_fields))
-
-
-def _vip(row: Mapping[str, Any], box: SecretBox) -> VipSpec:
-    del box
-    return VipSpec.model_validate(_columns(row, VipSpec.model_fields))
-
-
-def _domain(row: Mapping[str, Any], box: SecretBox) -> RecipientDomain:
-    del box
-    return RecipientDomain.model_validate(_columns(row, RecipientDomain.model_fields))
-
-
-def _policy(row: Mapping[str, Any], box: SecretBox) -> SenderPolicy:
-    del box
-    return SenderPolicy.model_validate(_columns(row, SenderPolicy.model_fields))
+    return read
 
 
 def _route(row: Mapping[str, Any], box: SecretBox) -> SenderRoute:
@@ -99,7 +91,7 @@ def _route_values(route: SenderRoute, box: SecretBox) -> dict[str, Any]:
 
 def _network_values(network: str, box: SecretBox) -> dict[str, Any]:
     del box
-    return {"network": network}
+    return _show_network(network)
 
 
 def _network(row: Mapping[str, Any], box: SecretBox) -> str:
@@ -123,9 +115,16 @@ def _canonical(parse: Callable[[str], object]) -> Callable[[str], str]:
     return normalise
 
 
-NODES = Noun("node", "nodes", NodeRow, "name", _plain_values, _node, _show)
+NODES = Noun("node", "nodes", NodeRow, "name", _plain_values, _plain_reader(NodeSpec), _show)
 VIPS = Noun(
-    "vip", "vips", VipRow, "address", _plain_values, _vip, _show, _canonical(names.parse_address)
+    "vip",
+    "vips",
+    VipRow,
+    "address",
+    _plain_values,
+    _plain_reader(VipSpec),
+    _show,
+    _canonical(names.parse_address),
 )
 DOMAINS = Noun(
     "recipient-domain",
@@ -133,7 +132,7 @@ DOMAINS = Noun(
     RecipientDomainRow,
     "name",
     _plain_values,
-    _domain,
+    _plain_reader(RecipientDomain),
     _show,
     _canonical(names.parse_domain_pattern),
 )
@@ -143,7 +142,7 @@ POLICIES = Noun(
     SenderPolicyRow,
     "domain",
     _plain_values,
-    _policy,
+    _plain_reader(SenderPolicy),
     _show,
     _canonical(names.parse_domain_pattern),
 )
