@@ -130,6 +130,10 @@ class Guard:
             self._freeze.is_valid = False
             log.warning("freeze ended", reason=reason)
 
+    def _kill_and_rename(self) -> int:
+        self._postfix.signal_deliverers(signal.SIGKILL)
+        return queue_dirs.set_aside(self._dirs)
+
     def _set_aside(self, reason: str, *, is_frozen: bool = False) -> None:
         """Drop the proof, kill every delivery, rename the queue aside; the order is the safety.
 
@@ -140,8 +144,10 @@ class Guard:
             self._save(after_aside(self._state, boot_time_s()))
             if self._freeze is not None and not is_frozen:
                 self._freeze.is_valid = False
-            self._postfix.signal_deliverers(signal.SIGKILL)
-            count = queue_dirs.set_aside(self._dirs)
+            count = self._kill_and_rename()
+            if self._freezer is None and self._postfix.master_pid() is not None:
+                self._stand_still()  # Postfix was started in the middle of it
+                count += self._kill_and_rename()
         finally:
             self._thaw()
         self._has_pending = queue_dirs.has_files(self._dirs.pending)

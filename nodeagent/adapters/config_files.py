@@ -4,16 +4,16 @@ The bundle's files are written into a staging directory first. For Postfix that 
 of the live configuration directory with the rendered files laid over it, so that `postfix check`
 and `postconf -n` judge exactly what would go live; indexed tables are built there by `postmap`.
 Only then each file replaces its live one by rename, tables before `main.cf`, and the daemons
-reload. If they do not come back with the new files, the previous ones are put back. The last
-version that went live stays below the state directory; from it a swap that a crash cut off is
-undone at the next start.
+reload; Postfix restarts where a reload would not do. If they do not come back with the new files,
+the previous ones are put back. The last version that went live stays below the state directory;
+from it a swap that a crash cut off is undone at the next start.
 """
 
 from __future__ import annotations
 
+import os
 import pwd
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -22,16 +22,25 @@ from typing import Final
 import structlog
 
 from nodeagent.adapters.identity import write_private
+from nodeagent.adapters.postfix import Postfix
+from nodeagent.adapters.smtp_probe import wait_for_server
 from nodeagent.core.config_plan import files_sha256, indexed_tables, swap_order
 from nodeagent.core.contract import ConfigBundle, ConfigFile
-from nodeagent.errors import Refused
+from nodeagent.errors import Refused, ToolFailed
 
 log = structlog.get_logger()
 
 POSTFIX: Final = Path("etc/postfix")
 KEEPALIVED: Final = Path("etc/keepalived/keepalived.conf")
-ANSWER_WITHIN_S: Final = 10.0
 COMMAND_TIMEOUT_S: Final = 120
+COOL_S: Final = 3
+"""How much older than now a new `main.cf` looks.
+
+Whatever reads one that changed within the last second sleeps first, lest somebody is still writing;
+ours comes whole, by rename, and each of the programs that we call would wait up to two seconds.
+"""
+FOR_A_RESTART: Final = ("inet_interfaces", "inet_protocols")
+"""What postconf(5) wants a stop and a start for, of all that is rendered; else master(8) warns."""
 
 
 def _run(*command: str) -> str:
@@ -48,9 +57,12 @@ def _run(*command: str) -> str:
 class ConfigFiles:
     """Live and previous config version of this host, below `root` (`/` but in tests)."""
 
-    def __init__(self, root: Path, state_directory: Path, smtp_port: int = 25) -> None:
+    def __init__(
+        self, root: Path, state_directory: Path, queue_directory: Path, smtp_port: int = 25
+    ) -> None:
         self._root = root
         self._smtp_port = smtp_port
+        self._postfix = Postfix(queue_directory, root / POSTFIX)
         self._live_version: int | None = None
         self._state = state_directory / "config"
 
@@ -103,6 +115,9 @@ class ConfigFiles:
         temporary = path.with_name(path.name + ".new")
         temporary.touch(mode=0o600)
         temporary.write_text(file.content, errors="surrogateescape")
+        if path.name == "main.cf":
+            cool_at_s = time.time() - COOL_S
+            os.utime(temporary, (cool_at_s, cool_at_s))
         temporary.rename(path)
         path.chmod(int(file.mode, 8))
         owner = pwd.getpwnam(file.owner)
@@ -126,15 +141,16 @@ class ConfigFiles:
 
     def _swap(self, bundle: ConfigBundle, staging: Path) -> None:
         previous = self._read("live") or self._capture(bundle)
+        is_restart = self._needs_restart(staging)
         write_private(self._state / "swapping.json", bundle.model_dump_json().encode())
         self._install(bundle.files)
         try:
-            self._reload(staging)
-        except Refused:
+            self._activate(staging, is_restart=is_restart)
+        except (Refused, ToolFailed) as error:
             self._install(previous.files)
-            self._reload(staging)
+            self._activate(staging, is_restart=is_restart)
             (self._state / "swapping.json").unlink(missing_ok=True)
-            raise
+            raise Refused(str(error)) from error
         if (self._state / "live.json").exists():
             (self._state / "live.json").rename(self._state / "previous.json")
         (self._state / "swapping.json").rename(self._state / "live.json")
@@ -159,25 +175,35 @@ class ConfigFiles:
                 files.append(ConfigFile(path=file.path, content=content, mode=mode))
         return ConfigBundle(version=0, sha256="", files=tuple(files))
 
-    def _reload(self, staging: Path) -> None:
+    def _needs_restart(self, staging: Path) -> bool:
+        """Tell whether Postfix runs with other values of what it reads at its start only.
+
+        It was started, or restarted by us, with those of the live files.
+        """
+        live, staged = self._root / POSTFIX, staging / POSTFIX
+        if not (live / "main.cf").exists() or not (staged / "main.cf").exists():
+            return False
+        return _values(live, FOR_A_RESTART) != _values(staged, FOR_A_RESTART)
+
+    def _activate(self, staging: Path, *, is_restart: bool) -> None:
+        """Have the daemons take the installed files; returns once Postfix greets with them."""
         if (staging / POSTFIX / "main.cf").exists():
-            _run("postfix", "-c", str(self._root / POSTFIX), "reload")
-            self._wait_for_smtp()
+            before = self._postfix.pids()
+            if is_restart:
+                log.warning("restarting Postfix", changed=FOR_A_RESTART)
+                self._postfix.restart()
+            else:
+                self._postfix.reload()
+            wait_for_server(self._smtp_port, before)
         pid_file = self._root / "run/keepalived.pid"
         if (staging / KEEPALIVED).exists() and pid_file.exists():
             _run("kill", "-HUP", pid_file.read_text().strip())
 
-    def _wait_for_smtp(self) -> None:
-        """Wait for the banner of a server that has read the new files."""
-        until_s = time.monotonic() + ANSWER_WITHIN_S
-        while time.monotonic() < until_s:
-            try:
-                with socket.create_connection(
-                    ("127.0.0.1", self._smtp_port), timeout=2
-                ) as connection:
-                    if connection.recv(512).startswith(b"220"):
-                        return
-            except OSError:
-                pass
-            time.sleep(0.1)
-        raise Refused(f"Postfix did not answer within {ANSWER_WITHIN_S:g} s of the reload.")
+
+def _values(config: Path, names: tuple[str, ...]) -> list[str]:
+    """Return what these parameters come to, references resolved (postconf(1))."""
+    command = ("postconf", "-c", str(config), "-h", "-x", *names)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
+    )
+    return done.stdout.split("\n")

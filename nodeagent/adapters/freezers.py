@@ -17,11 +17,12 @@ from typing import Final, Protocol
 
 import structlog
 
+from nodeagent.adapters import control_groups
+from nodeagent.adapters.control_groups import CGROUP_ROOT
 from nodeagent.errors import ToolFailed
 
 log = structlog.get_logger()
 
-CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
 FROZEN_WITHIN_S: Final = 0.5
 _CONTAINER_ID: Final = re.compile(r"(?:docker[-/])([0-9a-f]{64})")
 
@@ -145,23 +146,13 @@ class CommandFreezer:
 LAST_RESORT: Final = CommandFreezer("stop-start", ("postfix", "stop"), ("postfix", "start"))
 
 
-def _cgroup_paths(pid: int) -> dict[str, str]:
-    """Return {controller list: path} of a process as /proc/PID/cgroup gives it (cgroups(7))."""
-    try:
-        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-    except OSError:
-        return {}
-    fields = [line.split(":", 2) for line in lines]
-    return {controllers: path for _hierarchy, controllers, path in fields}
-
-
 def _is_within(path: str, parent: str) -> bool:
     return path == parent or path.startswith(parent.rstrip("/") + "/")
 
 
 def _own_cgroup_freezer(pid: int, own_pid: int, root: Path) -> Freezer | None:
     """Find the control group that holds the master but not this process."""
-    theirs, ours = _cgroup_paths(pid), _cgroup_paths(own_pid)
+    theirs, ours = control_groups.paths_of(pid), control_groups.paths_of(own_pid)
     for mount in (root, root / "unified"):
         directory = mount / theirs.get("", "/").lstrip("/")
         if (
@@ -181,11 +172,11 @@ def find_freezer(master_pid: int, own_pid: int, root: Path = CGROUP_ROOT) -> Fre
     freezer = _own_cgroup_freezer(master_pid, own_pid, root)
     if freezer is not None:
         return freezer
-    container = _CONTAINER_ID.search(" ".join(_cgroup_paths(master_pid).values()))
+    paths = control_groups.paths_of(master_pid)
+    container = _CONTAINER_ID.search(" ".join(paths.values()))
     if container is not None:
         return DockerFreezer(container.group(1))
-    unit = re.search(r"/([^/]+\.service)$", _cgroup_paths(master_pid).get("name=systemd", ""))
+    unit = control_groups.unit_of(paths)
     if unit is not None:
-        name = unit.group(1)
-        return CommandFreezer("systemd", ("systemctl", "freeze", name), ("systemctl", "thaw", name))
+        return CommandFreezer("systemd", ("systemctl", "freeze", unit), ("systemctl", "thaw", unit))
     return LAST_RESORT

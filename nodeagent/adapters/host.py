@@ -33,7 +33,9 @@ class Host:
         self.postfix = Postfix(settings.queue_directory)
         self.keepalived = Keepalived(settings.run_directory)
         self.ssh_files = SshFiles(settings.ssh_config_directory)
-        self.config = ConfigFiles(settings.config_root, settings.state_directory)
+        self.config = ConfigFiles(
+            settings.config_root, settings.state_directory, settings.queue_directory
+        )
         self.events = events
         self._counter = QueueCounter(settings.queue_directory, settings.relay_directory)
         self._control_plane = control_plane

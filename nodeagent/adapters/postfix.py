@@ -1,14 +1,20 @@
-"""The running Postfix: its processes, its flush and reload, and whether a delivery is under way."""
+"""The running Postfix: its processes, flush, reload and restart, and what is being delivered."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
+import tempfile
+import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from nodeagent.adapters import control_groups
 from nodeagent.errors import ToolFailed
+
+SYSTEMD: Final = Path("/run/systemd/system")
+SUPERVISED_WITHIN_S: Final = 5.0
 
 DELIVERY_PROGRAMS: Final = frozenset(
     {"qmgr", "oqmgr", "nqmgr", "smtp", "lmtp", "pipe", "local", "virtual", "error", "discard"}
@@ -24,6 +30,24 @@ class ProcessStat(NamedTuple):
     parent: int
 
 
+class Place(NamedTuple):
+    """Who keeps a master running, and where it runs."""
+
+    unit: str | None  # of systemd
+    is_supervised: bool  # `postfix start-fg`: something waits for its end and starts it again
+    groups: dict[str, str]
+
+
+def _place_of(pid: int) -> Place:
+    groups = control_groups.paths_of(pid)
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        arguments = []
+    unit = control_groups.unit_of(groups) if SYSTEMD.is_dir() else None
+    return Place(unit, bool({b"-s", b"-i"}.intersection(arguments)), groups)
+
+
 def _stat(pid: int) -> ProcessStat:
     text = Path(f"/proc/{pid}/stat").read_text()
     name, _, rest = text.partition("(")[2].rpartition(")")
@@ -37,6 +61,7 @@ class Postfix:
     def __init__(self, queue_directory: Path, config_directory: Path | None = None) -> None:
         self.queue_directory = queue_directory
         self._config = ("-c", str(config_directory)) if config_directory is not None else ()
+        self._place: Place | None = None
 
     def master_pid(self) -> int | None:
         """Return the pid of the running master, None when there is none."""
@@ -64,6 +89,10 @@ class Postfix:
                 found.append((int(entry.name), process.name))
         return found
 
+    def pids(self) -> frozenset[int]:
+        """Return the processes that the master has started and that still run."""
+        return frozenset(pid for pid, _name in self._children())
+
     def deliverers(self) -> list[tuple[int, str]]:
         """Return (pid, program) of the queue manager and of every delivery agent."""
         return [(pid, name) for pid, name in self._children() if name in DELIVERY_PROGRAMS]
@@ -87,9 +116,16 @@ class Postfix:
         )
 
     def _run(self, *command: str) -> None:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        """Run a command; its output goes to a file, because what it leaves behind keeps that open.
+
+        (`postfix reload` has postsuper(1) look through the whole queue in the background.)
+        """
+        with tempfile.TemporaryFile() as output:
+            done = subprocess.run(command, stdout=output, stderr=output, timeout=30, check=False)
+            output.seek(0)
+            said = output.read().decode(errors="replace").strip()
         if done.returncode != 0:
-            raise ToolFailed(f"`{' '.join(command)}` failed: {done.stderr.strip()[-300:]}")
+            raise ToolFailed(f"`{' '.join(command)}` failed: {said[-300:]}")
 
     def flush(self) -> None:
         """Have every queued message tried now, `postqueue -f` (postqueue(1))."""
@@ -98,6 +134,39 @@ class Postfix:
     def reload(self) -> None:
         """Have Postfix read its configuration again; running sessions end by themselves."""
         self._run("postfix", *self._config, "reload")
+
+    def restart(self) -> None:
+        """Stop and start it where it was: sessions break, and for about a second nobody answers.
+
+        In the same unit, under the same supervisor or in the same control groups: a master that ran
+        in the agent's own would be frozen together with the agent. Not during a freeze of ours.
+        """
+        master = self.master_pid()
+        if master is not None:
+            self._place = _place_of(master)
+        place = self._place or Place(None, is_supervised=False, groups={})
+        if place.unit is not None:
+            self._run("systemctl", "restart", place.unit)
+            return
+        if master is not None:
+            self._run("postfix", *self._config, "stop")
+        if not (place.is_supervised and self._is_started_again()):
+            self._start_in(place.groups)
+
+    def _is_started_again(self) -> bool:
+        until_s = time.monotonic() + SUPERVISED_WITHIN_S
+        while self.master_pid() is None and time.monotonic() < until_s:
+            time.sleep(0.05)
+        return self.master_pid() is not None
+
+    def _start_in(self, groups: dict[str, str]) -> None:
+        self._run("postfix", *self._config, "start")
+        master = self.master_pid()
+        if master is None:
+            raise ToolFailed("Postfix was started and does not run.")
+        control_groups.move(master, groups)  # what it starts from now on is born there
+        for pid in self.pids():
+            control_groups.move(pid, groups)
 
 
 def _has_open(pid: int, prefix: str) -> bool:

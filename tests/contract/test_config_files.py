@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import smtplib
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from nodeagent.adapters import control_groups
 from nodeagent.adapters.config_files import ConfigFiles
+from nodeagent.adapters.postfix import Postfix
+from nodeagent.adapters.smtp_probe import wait_for_server
 from nodeagent.core.config_plan import files_sha256
 from nodeagent.core.contract import ConfigBundle, ConfigFile
 from nodeagent.errors import Refused
@@ -38,7 +43,7 @@ class Relay:
 
     def __init__(self, postfix: PostfixInstance, state: Path) -> None:
         self.postfix = postfix
-        self.files = ConfigFiles(postfix.root, state, smtp_port=postfix.port)
+        self.files = ConfigFiles(postfix.root, state, postfix.queue, smtp_port=postfix.port)
         self.main = (postfix.config / "main.cf").read_text()
 
     def bundle(self, version: int, extra: str = "", keepalived: str | None = None) -> ConfigBundle:
@@ -90,6 +95,7 @@ def test_a_good_version_goes_live_and_the_next_replaces_it(relay):
     relay.files.apply(relay.bundle(1, "message_size_limit = 1000000\n"))
     assert "SIZE 1000000" in relay.banner()
     assert relay.files.live_version() == 1
+    assert time.time() - (relay.postfix.config / "main.cf").stat().st_mtime > 2, "Postfix waits"
     assert (relay.postfix.config / "relay/transport.lmdb").exists()
     assert (relay.postfix.config / "relay/transport").stat().st_mode & 0o777 == 0o640
     relay.files.apply(relay.bundle(2, "message_size_limit = 2000000\n"))
@@ -153,6 +159,85 @@ def test_a_server_that_does_not_come_back_gets_its_old_files_again(relay):
     assert {path: restored[path] for path in before} == before
     assert relay.files.live_version() is None
     assert relay.banner()
+
+
+def with_protocols(relay: Relay, version: int, *more: ConfigFile) -> ConfigBundle:
+    """Return a bundle that wants another `inet_protocols` than Postfix was started with."""
+    main = relay.main.replace("inet_protocols = ipv4", "inet_protocols = all")
+    return seal(version, ConfigFile(path="/etc/postfix/main.cf", content=main), *more)
+
+
+def test_a_reload_keeps_the_master_and_another_protocol_needs_a_new_one(relay):
+    """postconf(5): inet_protocols takes a stop and a start, everything else a reload."""
+    postfix = Postfix(relay.postfix.queue, relay.postfix.config)
+    first = postfix.master_pid()
+    groups = control_groups.paths_of(first)
+    relay.files.apply(relay.bundle(1, "message_size_limit = 1000000\n"))
+    assert postfix.master_pid() == first
+    relay.files.apply(with_protocols(relay, 2))
+    second = postfix.master_pid()
+    assert second not in {None, first}
+    assert {str(control_groups.paths_of(pid)) for pid in (second, *postfix.pids())} == {str(groups)}
+    relay.files.apply(with_protocols(relay, 3))
+    assert postfix.master_pid() == second
+    assert "stop and start Postfix" not in (relay.postfix.root / "mail.log").read_text()
+    assert relay.banner()
+
+
+def test_what_does_not_come_back_from_a_restart_gets_its_old_files_again(relay):
+    """The way back is a restart too: the master runs with what the old files say."""
+    relay.files.apply(relay.bundle(1, "message_size_limit = 1000000\n"))
+    before = relay.snapshot()
+    line = f"127.0.0.1:{relay.postfix.port} inet n - n - - no_such_daemon\n"
+    broken = ConfigFile(path="/etc/postfix/master.cf", content=line)
+    with pytest.raises(Refused, match=r"postfix|Postfix"):
+        relay.files.apply(with_protocols(relay, 2, broken))
+    assert {path: text for path, text in relay.snapshot().items() if path in before} == before
+    assert "SIZE 1000000" in relay.banner()
+    assert relay.files.live_version() == 1
+
+
+def test_only_a_process_that_has_read_the_new_files_counts_as_an_answer(relay):
+    """One that ran before the reload greets as well, with the old ones."""
+    postfix = Postfix(relay.postfix.queue, relay.postfix.config)
+    assert relay.banner()
+    before = postfix.pids()
+    with pytest.raises(Refused, match=r"did not answer within 0\.5 s"):
+        wait_for_server(relay.postfix.port, before, within_s=0.5)
+    postfix.reload()
+    wait_for_server(relay.postfix.port, before)
+
+
+def test_a_supervised_postfix_is_started_again_by_its_supervisor(relay):
+    """`postfix start-fg`: a second one of ours would only be in its way."""
+    config = relay.postfix.config
+    subprocess.run(["postfix", "-c", str(config), "stop"], check=True, capture_output=True)
+    loop = 'while :; do postfix -c "$0" start-fg; sleep 0.2; done'
+    with subprocess.Popen(["sh", "-c", loop, str(config)], start_new_session=True) as supervisor:
+        try:
+            postfix = Postfix(relay.postfix.queue, config)
+            first = wait_for_master(postfix)
+            postfix.restart()
+            second = wait_for_master(postfix)
+            assert second != first
+            assert parent_of(second) != 1
+        finally:
+            supervisor.kill()
+            os.killpg(supervisor.pid, signal.SIGTERM)
+
+
+def wait_for_master(postfix: Postfix) -> int:
+    """Return the pid of the running master, waiting for it."""
+    until_s = time.monotonic() + 20
+    while (pid := postfix.master_pid()) is None:
+        assert time.monotonic() < until_s, "no master"
+        time.sleep(0.02)
+    return pid
+
+
+def parent_of(pid: int) -> int:
+    """Return the parent of a process (proc(5))."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def test_a_swap_cut_off_by_a_crash_is_undone_at_the_next_start(relay, tmp_path):

@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,65 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.adapters.clock import boot_time_s
-from nodeagent.adapters.guard_client import GuardClient, GuardConnection
-from nodeagent.core.guard_state import ProofKind, ProofOffer
-from nodeagent.errors import Refused, Unreachable
+from nodeagent.adapters.guard_client import GuardConnection
+from nodeagent.adapters.postfix import Postfix
+from nodeagent.core.guard_state import ProofKind
+from nodeagent.errors import Refused
+from tests.fakes.guard_process import GuardProcess
 from tests.fakes.postfix_instance import PostfixInstance
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="Postfix and its freezer need root")
-
-
-class GuardProcess:
-    """A guard on a private Postfix; `kill` and `start` as its unit would."""
-
-    def __init__(self, postfix: PostfixInstance, root: Path) -> None:
-        self.postfix = postfix
-        self.run = root / "run"
-        self.relay = postfix.queue.parent / "relay"
-        self.client = GuardClient(self.run / "guard.sock")
-        self._environment = {
-            **os.environ,
-            "RELAY_AGENT_QUEUE_DIRECTORY": str(postfix.queue),
-            "RELAY_AGENT_RELAY_DIRECTORY": str(self.relay),
-            "RELAY_AGENT_STATE_DIRECTORY": str(root / "state"),
-            "RELAY_AGENT_RUN_DIRECTORY": str(self.run),
-        }
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it and wait for its socket."""
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", "from nodeagent.guard import main; main()"],
-            env=self._environment,
-        )
-        until_s = time.monotonic() + 20
-        while time.monotonic() < until_s:
-            try:
-                self.client.status()
-            except Unreachable:
-                time.sleep(0.02)
-            else:
-                return
-        raise AssertionError("the guard did not start")
-
-    def kill(self) -> None:
-        """Kill it as the kernel would."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def prove(self, seconds: float = 60.0, kind=ProofKind.ACQUIRED, **fields) -> None:
-        """Bring it a proof for `seconds` from now."""
-        now_s = boot_time_s()
-        self.client.offer_proof(
-            ProofOffer(kind=kind, generation=1, deadline_s=now_s + seconds, sent_s=now_s, **fields)
-        )
-
-    def take_back(self) -> None:
-        """Have it take back everything."""
-        while not self.client.take_back_some():
-            pass
 
 
 @pytest.fixture(scope="module")
@@ -296,6 +244,25 @@ def test_a_fence_during_a_freeze_spoils_the_snapshot(guard, postfix):
     with pytest.raises(Refused, match="before the snapshot"), guard.client.frozen():
         guard.client.set_aside("meanwhile")
     assert postfix.ids() == set()
+
+
+def test_a_restart_of_postfix_alone_fences_nothing_and_the_freezer_finds_the_new_master(
+    guard, postfix
+):
+    """A config that needs it restarts Postfix where it was; the proof of this boot goes on."""
+    postfix.send(2)
+    postfix.wait_until_deferred(2)
+    server = Postfix(postfix.queue, postfix.config)
+    before, ids = server.master_pid(), postfix.ids()
+    server.restart()
+    assert server.master_pid() not in {None, before}
+    assert guard.client.status()[0].is_proven
+    assert guard.client.pending_ids() == ()
+    assert postfix.ids() == ids
+    with guard.client.frozen():
+        assert not answers(postfix, 0.1)
+    assert answers(postfix, 1.0)
+    assert guard.client.status()[1].startswith("cgroup")
 
 
 def test_setting_aside_at_the_end_of_a_freeze_leaves_no_gap(guard, postfix):
