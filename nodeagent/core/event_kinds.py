@@ -11,10 +11,12 @@ from typing import Final
 KIND_PATTERN: Final = r"^[a-z0-9-]+$"
 
 HEARTBEAT_FAILED: Final = "heartbeat-failed"
+EVENTS_DROPPED: Final = "events-dropped"
 
 NODE_KINDS: Final = {
     "adopted": "A receipt was committed: that many messages of a peer are this node's now.",
     "config": "A config version is live here.",
+    EVENTS_DROPPED: "Over 10,000 events waited for the control plane; so many of the oldest went.",
     "fenced": "The own queue was set aside, and why.",
     "freezer-failed": "Postfix could not be frozen; it was stopped and started instead.",
     HEARTBEAT_FAILED: "The control plane did not answer or refused; sent once it answers again.",

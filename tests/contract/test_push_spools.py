@@ -74,6 +74,56 @@ class TestEvents:
         spool.append("role", "after")
         assert [event.text for event in spool.read()] == ["before", "after"]
 
+    def test_a_full_spool_drops_the_oldest_and_says_how_many(self, tmp_path):
+        """The newest stay, in their order, behind one event that counts all that are gone."""
+        spool = EventSpool(tmp_path / "events", limit=50)
+        for number in range(237):
+            spool.append("role", str(number))
+        marker, *kept = spool.read(1000)
+        assert len(kept) < 50
+        assert [event.text for event in kept] == [str(237 - n) for n in range(len(kept), 0, -1)]
+        assert marker.kind == "events-dropped"
+        assert marker.data == {"dropped": 237 - len(kept)}
+        assert marker.text.startswith(f"{237 - len(kept)} events were dropped")
+
+    def test_what_was_told_as_dropped_is_not_told_again(self, tmp_path):
+        """An acknowledged count is over; the next one begins at nothing."""
+        spool = EventSpool(tmp_path / "events", limit=50)
+        for number in range(60):
+            spool.append("role", str(number))
+        (told, *kept) = spool.read(1000)
+        spool.acknowledge([told.id])
+        for number in range(30):
+            spool.append("role", str(number))
+        again, *rest = spool.read(1000)
+        assert again.data["dropped"] == len(kept) + 30 - len(rest)
+
+    def test_the_limit_is_ten_thousand(self, tmp_path):
+        """Whatever the length of the texts; counting begins where so many could be."""
+        path = tmp_path / "events"
+        spool = EventSpool(path)
+        line = {"id": "x", "at": "2026-01-01T00:00:00+00:00", "kind": "k", "text": "", "data": {}}
+        path.write_text(
+            "".join(f"{json.dumps({**line, 'id': f'{n:036}'})}\n" for n in range(9_999))
+        )
+        spool.append("role", "fits")
+        assert len(spool.read(20_000)) == 10_000
+        spool.append("role", "one too many")
+        marker, *_, newest = spool.read(20_000)
+        assert (marker.data["dropped"], newest.text) == (1_002, "one too many")
+        assert len(spool.read(20_000)) == 9_000
+
+    def test_a_crash_while_dropping_leaves_the_spool_whole(self, tmp_path):
+        """Killed before the rename: all events are there, and the next append drops anew."""
+        spool = EventSpool(tmp_path / "events", limit=50)
+        for number in range(50):
+            spool.append("role", str(number))
+        (tmp_path / "events.new").write_text('{"half')
+        assert len(spool.read(1000)) == 50
+        spool.append("role", "50")
+        marker, *kept = spool.read(1000)
+        assert marker.data["dropped"] + len(kept) == 51
+
     def test_processes_do_not_lose_each_others_events(self, spool, tmp_path):
         """Appending and acknowledging at once."""
         code = (
