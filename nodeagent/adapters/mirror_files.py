@@ -15,6 +15,7 @@ from typing import Final
 
 from nodeagent.adapters.durable import sync_directory, sync_filesystem
 from nodeagent.adapters.owner import Owner
+from nodeagent.adapters.whole_files import find_defect_at_rest
 from nodeagent.core.names import is_queue_id
 from nodeagent.core.queue_files import (
     MESSAGE_KINDS,
@@ -23,7 +24,6 @@ from nodeagent.core.queue_files import (
     Kind,
     find_defect,
     is_message,
-    looks_whole,
     mode_of,
 )
 
@@ -101,17 +101,7 @@ class MirrorFiles:
     def defect_at_rest(self, key: Key) -> str | None:
         """Return what is wrong with a message in the mirror; reads it whole only in doubt."""
         path = self.place_of(key)
-        defect = self._defect_of_status(key, path.lstat())
-        if defect is not None:
-            return defect
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        try:
-            size = os.fstat(descriptor).st_size
-            if looks_whole(os.pread(descriptor, 2, 0), os.pread(descriptor, 2, max(0, size - 2))):
-                return None
-        finally:
-            os.close(descriptor)
-        return find_defect(path.read_bytes())
+        return self._defect_of_status(key, path.lstat()) or find_defect_at_rest(path)
 
     def _defect_of_status(self, key: Key, status: os.stat_result) -> str | None:
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:

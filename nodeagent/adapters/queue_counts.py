@@ -32,6 +32,7 @@ def count_files(directory: str | Path) -> int | None:
 def count_queue(live: Path, relay: Path) -> QueueCounts:
     """Count this node's messages by place."""
     aside = [path / queue for path in relay.glob("pending/*") for queue in MAIL_QUEUES]
+    quarantines = [relay / "quarantine", *relay.glob("mirror/*/quarantine")]
     retired = [path / queue for path in relay.glob("retired/*") for queue in MAIL_QUEUES]
     return QueueCounts(
         incoming=count_files(live / "incoming"),
@@ -40,7 +41,7 @@ def count_queue(live: Path, relay: Path) -> QueueCounts:
         hold=count_files(live / "hold"),
         pending=sum(count_files(path) or 0 for path in aside),
         retired=sum(count_files(path) or 0 for path in retired),
-        quarantined=sum(count_files(path) or 0 for path in relay.glob("mirror/*/quarantine")),
+        quarantined=sum(count_files(path) or 0 for path in quarantines),
     )
 
 

@@ -5,6 +5,9 @@ Nothing is copied, and nothing is deleted but empty directories and, by `remove_
 another node owns. Each call may be killed at any line and repeated. Directories belong to Postfix's
 user with mode 0700, or qmgr(8) dies.
 
+A message of ours that is not whole, as a power loss may leave it, does not come back: it goes to
+quarantine and is reported. Retired mail is not judged.
+
 Long queue ids survive a move. Mail that waited in `incoming` or `active` comes back into
 `incoming`, as qmgr(8) does at its own start; deferred and held mail keeps its place.
 """
@@ -21,6 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from nodeagent.adapters.durable import sync_filesystem
+from nodeagent.adapters.whole_files import find_defect_at_rest
+from nodeagent.core.names import is_queue_id
 from nodeagent.core.queue_files import hashed_directory
 
 MAIL_QUEUES: Final = ("incoming", "active", "deferred", "hold")
@@ -48,26 +54,39 @@ class QueueDirs:
         """Own mail that a receipt gave to another node, one directory a receipt."""
         return self.relay / "retired"
 
+    @property
+    def quarantine(self) -> Path:
+        """Own messages that were not whole when they were to come back."""
+        return self.relay / "quarantine"
+
     def make_directory(self, path: Path) -> None:
-        """Create `path` and its parents below our roots as Postfix would: its user, 0700."""
+        """Create `path` and its parents below our roots as Postfix would: its user, 0700.
+
+        It gets its owner before its name, so that a kill leaves none that Postfix cannot use.
+        """
         if path.is_dir():
             return
-        if path not in {self.live, self.relay}:
-            self.make_directory(path.parent)
-        path.mkdir(mode=0o700, exist_ok=True)
+        if path == self.relay:
+            path.mkdir(mode=0o755, parents=True)
+            return
+        self.make_directory(path.parent)
+        self.make_directory(self.relay)
+        fresh = self.relay / "fresh"
+        fresh.mkdir(mode=0o700, exist_ok=True)
         if os.geteuid() == 0:
             user = pwd.getpwnam(self.owner)
-            os.chown(path, user.pw_uid, user.pw_gid)
+            os.chown(fresh, user.pw_uid, user.pw_gid)
+        fresh.rename(path)
 
 
 def files_below(directory: Path) -> Iterator[Path]:
-    """Yield every regular file below `directory`; a directory that is not there has none."""
+    """Yield all below `directory` but directories; one that is not there has nothing."""
     if not directory.is_dir():
         return
     for entry in os.scandir(directory):
         if entry.is_dir(follow_symlinks=False):
             yield from files_below(Path(entry.path))
-        elif entry.is_file(follow_symlinks=False):
+        else:
             yield Path(entry.path)
 
 
@@ -77,12 +96,16 @@ def has_files(directory: Path) -> bool:
 
 
 def pending_ids(dirs: QueueDirs) -> list[str]:
-    """Return the queue id of every pending message, in no order."""
+    """Return the queue id of every pending message that a receipt can name, in no order.
+
+    Mail under a short id, from before the relay, was never pushed: nobody else can own it.
+    """
     return [
         path.name
         for aside in sorted(dirs.pending.glob("*"))
         for queue in MAIL_QUEUES
         for path in files_below(aside / queue)
+        if is_queue_id(path.name)
     ]
 
 
@@ -91,14 +114,18 @@ def set_aside(dirs: QueueDirs) -> int:
 
     Nothing of Postfix may run meanwhile. Files that cleanup(8) is still writing (mode 0600) go back
     into the live queue under the same name: they are new mail, which nobody else can have.
+    Directories that an earlier call, killed, left without a successor are made in any case.
     """
+    if not dirs.live.is_dir():
+        return 0
+    for queue in MAIL_QUEUES + LOG_QUEUES:
+        dirs.make_directory(dirs.live / queue)
     if not any(has_files(dirs.live / queue) for queue in MAIL_QUEUES + LOG_QUEUES):
         return 0
     aside = dirs.pending / f"{time.time_ns():020d}"
     dirs.make_directory(aside)
     for queue in MAIL_QUEUES + LOG_QUEUES:
-        if (dirs.live / queue).is_dir():
-            (dirs.live / queue).rename(aside / queue)
+        (dirs.live / queue).rename(aside / queue)
         dirs.make_directory(dirs.live / queue)
     for path in list(files_below(aside / "incoming")):
         if not path.stat().st_mode & COMPLETE:
@@ -132,38 +159,63 @@ def _way_back(dirs: QueueDirs, aside: Path, path: Path, retired: Mapping[str, in
     return dirs.live / relative
 
 
-def take_back(dirs: QueueDirs, retired: Mapping[str, int], limit: int = BATCH) -> bool:
+def _defect_of(aside: Path, path: Path) -> str | None:
+    """Return what is wrong with a pending message; logs and unfinished mail are not judged."""
+    is_mail = path.relative_to(aside).parts[0] in MAIL_QUEUES and is_queue_id(path.name)
+    if not is_mail or not path.lstat().st_mode & COMPLETE:
+        return None
+    return find_defect_at_rest(path)
+
+
+def take_back(
+    dirs: QueueDirs, retired: Mapping[str, int], report: Callable[[str], None], limit: int = BATCH
+) -> bool:
     """Move up to `limit` pending files: into `retired` if listed there, else into the live queue.
 
-    `retired` maps queue id to receipt number. Returns True once nothing is pending any more.
+    `retired` maps queue id to receipt number; `report` is told what went to quarantine instead.
+    Returns True once nothing is pending any more.
     """
     moved = 0
     for aside in sorted(dirs.pending.glob("*")):
         for path in files_below(aside):
             if moved >= limit:
                 return False
-            _move(dirs, path, _way_back(dirs, aside, path, retired))
             moved += 1
-        shutil.rmtree(aside)
+            defect = None if path.name in retired else _defect_of(aside, path)
+            if defect is None:
+                _move(dirs, path, _way_back(dirs, aside, path, retired))
+            else:
+                name = f"{path.relative_to(aside).parts[0]}/{path.name}"
+                report(f"{name} is not used: {defect}.")
+                _move(dirs, path, dirs.quarantine / name.replace("/", "."))
+        _remove_empty(aside)
     return True
 
 
+def _remove_empty(directory: Path) -> None:
+    """Remove a directory that has nothing but directories below it; raises OSError otherwise."""
+    for entry in list(os.scandir(directory)):
+        if entry.is_dir(follow_symlinks=False):
+            _remove_empty(Path(entry.path))
+    directory.rmdir()
+
+
 def place_adopted(
-    dirs: QueueDirs, mirror: Path, ids: frozenset[str], report_double: Callable[[str], None]
+    dirs: QueueDirs, mirror: Path, ids: frozenset[str], report: Callable[[str], None]
 ) -> bool:
     """Move up to `BATCH` of a receipt's files from a mirror into the live queue.
 
     The bounce logs go first, so that a message never runs without its history. A file whose name is
-    taken in the live queue stays in the mirror's quarantine and is reported. Returns True once
-    nothing of the receipt is left in the mirror.
+    taken in the live queue goes to the mirror's quarantine and is reported. Returns True once
+    nothing of the receipt is left in the mirror, and the renames are on disk.
     """
     moved = 0
-    for queue, target in [
+    for kind, target in [
         *((log, log) for log in LOG_QUEUES),
         ("hold", "hold"),
         ("mail", "incoming"),
     ]:
-        for path in files_below(mirror / queue):
+        for path in files_below(mirror / kind):
             if path.name not in ids:
                 continue
             if moved >= BATCH:
@@ -172,10 +224,11 @@ def place_adopted(
             place = dirs.live / target / path.name
             if target in HASHED_QUEUES:
                 place = dirs.live / target / hashed_directory(path.name) / path.name
-            if place.exists():
-                report_double(path.name)
-                place = mirror / "quarantine" / path.name
+            if os.path.lexists(place):
+                report(f"{kind}/{path.name} is in the live queue already; the copy is kept.")
+                place = mirror / "quarantine" / f"{kind}.{path.name}"
             _move(dirs, path, place)
+    sync_filesystem(dirs.live)
     return True
 
 

@@ -37,7 +37,7 @@ def retire(dirs: QueueDirs, receipt: int, *names: str) -> Path:
         dirs.make_directory(dirs.live / "defer")
         (dirs.live / "defer" / name).write_text("why")
     set_aside(dirs)
-    assert take_back(dirs, dict.fromkeys(names, receipt))
+    assert take_back(dirs, dict.fromkeys(names, receipt), pytest.fail)
     return dirs.retired / str(receipt)
 
 
