@@ -63,7 +63,7 @@ class LineChannel:
 def _parse(line: bytes) -> dict[str, Any]:
     try:
         message = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unreachable("The other side does not speak our protocol.") from error
     if not isinstance(message, dict):
         raise Unreachable("The other side does not speak our protocol.")

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from nodeagent.core.push_rules import PushOffer
-from nodeagent.core.queue_files import Facts, Key, Kind, parse_key
+from nodeagent.core.queue_files import Facts, Key, parse_key
 from nodeagent.errors import Refused
 
 Message = Mapping[str, Any]
+
+LARGEST: Final = 2**53 - 1  # what JSON keeps exact, and what every database column takes
+LONGEST_NAME: Final = 200
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,14 @@ class Commit:
 
 def _int(message: Message, name: str) -> int:
     value = message.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST:
         raise Refused(f"The field {name!r} must be a number.")
     return value
 
 
 def _text(message: Message, name: str) -> str:
     value = message.get(name)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_NAME:
         raise Refused(f"The field {name!r} must be text.")
     return value
 
@@ -53,7 +56,7 @@ def _texts(message: Message, name: str) -> frozenset[str]:
 def _key(kind: str, queue_id: Any) -> Key:
     key = parse_key(kind, queue_id) if isinstance(queue_id, str) else None
     if key is None:
-        raise Refused(f"{kind}/{queue_id} is no queue file.")
+        raise Refused(f"{f'{kind}/{queue_id}'[:LONGEST_NAME]!r} is no queue file.")
     return key
 
 
@@ -104,12 +107,22 @@ def group_manifest(manifest: Mapping[Key, Facts]) -> dict[str, dict[str, list[in
 
 
 def ungroup_manifest(message: Message, name: str) -> dict[Key, Facts]:
-    """Return a mirror's content from an answer."""
+    """Return a mirror's content from an answer; raises `Refused`."""
+    groups = _grouped(message, name)
+    if not all(isinstance(files, dict) for files in groups.values()):
+        raise Refused(f"The field {name!r} must hold objects.")
     return {
-        Key(Kind(kind), queue_id): Facts(*facts)
-        for kind, files in _grouped(message, name).items()
+        _key(kind, queue_id): _facts(facts)
+        for kind, files in groups.items()
         for queue_id, facts in files.items()
     }
+
+
+def _facts(value: Any) -> Facts:
+    is_pair = isinstance(value, list) and len(value) == len(Facts._fields)
+    if not is_pair or not all(isinstance(number, int) for number in value):
+        raise Refused("A file has a size and a time.")
+    return Facts(*value)
 
 
 def offer_message(offer: PushOffer) -> dict[str, Any]:
@@ -172,4 +185,6 @@ def read_promise(message: Message) -> tuple[str, float]:
     length_s = message.get("length_s")
     if not isinstance(length_s, int | float) or isinstance(length_s, bool):
         raise Refused("The field 'length_s' must be a number.")
+    if not 0 < length_s <= LARGEST:
+        raise Refused("The field 'length_s' must be a number above zero.")
     return _text(message, "queue"), float(length_s)
