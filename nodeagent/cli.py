@@ -21,7 +21,7 @@ from nodeagent.assembly import build_agent
 from nodeagent.core.contract import EnrolRequest
 from nodeagent.core.log_format import configure_log
 from nodeagent.errors import AgentError, Refused
-from nodeagent.settings import AgentSettings
+from nodeagent.settings import load_settings
 
 app = typer.Typer(help="The node agent of Mail-Relay HA.", no_args_is_help=True)
 console = Console()
@@ -30,7 +30,7 @@ console = Console()
 @app.command()
 def run() -> None:
     """Run the agent until SIGTERM; systemd starts this."""
-    settings = AgentSettings()
+    settings = load_settings()
     agent = build_agent(settings)
 
     def stop(_number: int, _frame: object) -> None:
@@ -48,7 +48,7 @@ def enrol(
     node: Annotated[str, typer.Option(help="This node's name in the cluster.")],
 ) -> None:
     """Enrol this host: make its keys, send the public halves, trust the control plane's CA."""
-    settings = AgentSettings()
+    settings = load_settings()
     identity = Identity(settings.state_directory)
     _secret, dot, fingerprint = token.rpartition(".")
     if not dot:
@@ -74,7 +74,7 @@ def enrol(
 @app.command()
 def status(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show what the agent saw in its last tick, in a few lines."""
-    content = read_status(AgentSettings().run_directory)
+    content = read_status(load_settings().run_directory)
     seen = content["observation"]
     guard = seen["guard"] or {}
     summary = {
@@ -101,7 +101,7 @@ def explain(
     *, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
     """Show the last observation, the rule that matched, and the plan."""
-    content = read_status(AgentSettings().run_directory)
+    content = read_status(load_settings().run_directory)
     if as_json:
         sys.stdout.write(json.dumps(content, indent=2) + "\n")
         return

@@ -22,3 +22,7 @@ class BrokenState(AgentError):
 
 class ToolFailed(AgentError):
     """A program that the agent runs ended with an error."""
+
+
+class BadSettings(AgentError):
+    """The settings of this host are wrong."""

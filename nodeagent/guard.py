@@ -4,10 +4,11 @@ A process and unit of its own, so that none of this depends on the agent. It ans
 a line on a UNIX socket that only root can reach; the agent brings it proofs (`core.guard_state`).
 Single-threaded: whatever it does, it does under one lock by construction.
 
-* Start: thaw; unless an unexpired proof of this boot is on file, set the queue aside. Then make
+* Start: unless an unexpired proof of this boot is on file, set the queue aside; thaw. Then make
   what keepalived expects to find in /run.
 * Deadline passed: stop the queue manager, let running deliveries end for the drain limit, kill what
-  is left, set the queue aside. New mail flows meanwhile and afterwards.
+  is left, set the queue aside. New mail flows meanwhile and afterwards. A queue that cannot be set
+  aside (a full disk) keeps Postfix still, and every tick tries again.
 * `freeze` holds for one connection only: its end, or `FREEZE_LIMIT_S`, thaws (P3). No thaw undoes
   a fence.
 """
@@ -15,13 +16,14 @@ Single-threaded: whatever it does, it does under one lock by construction.
 from __future__ import annotations
 
 import json
-import os
-import selectors
+import math
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,22 +33,22 @@ from nodeagent.adapters import queue_dirs
 from nodeagent.adapters.clock import boot_time_s
 from nodeagent.adapters.event_spool import EventSpool
 from nodeagent.adapters.fault_point import fault_point
-from nodeagent.adapters.freezers import LAST_RESORT, Freezer, find_freezer
 from nodeagent.adapters.guard_file import GuardFile
 from nodeagent.adapters.keepalived import Keepalived
 from nodeagent.adapters.postfix import Postfix
 from nodeagent.adapters.precedence import take_precedence
 from nodeagent.adapters.queue_dirs import QueueDirs
+from nodeagent.adapters.standstill import Standstill
 from nodeagent.core.guard_state import GuardState, ProofKind, ProofOffer, after_aside, judge_proof
 from nodeagent.core.log_format import configure_log
 from nodeagent.errors import AgentError, Refused, ToolFailed
-from nodeagent.settings import AgentSettings
+from nodeagent.guard_server import POLL_S, GuardServer
+from nodeagent.settings import AgentSettings, check_filesystem, load_settings
 
 log = structlog.get_logger()
 
 FREEZE_LIMIT_S: Final = 0.5
-POLL_S: Final = 0.02
-LINE_LIMIT: Final = 64 * 1024 * 1024
+NOT_ASIDE: Final = "The queue could not be set aside, so Postfix stands still."
 
 
 @dataclass
@@ -55,6 +57,7 @@ class Freeze:
 
     owner: socket.socket
     began_s: float
+    still_s: float = math.inf  # the moment from which on its length is limited
     is_valid: bool = True
 
 
@@ -67,45 +70,37 @@ class Guard:
         self._postfix = Postfix(settings.queue_directory)
         self._file = GuardFile(settings.run_directory / "guard.json")
         self._report = report
-        self._freezer: Freezer | None = None
+        self._report_quarantined = partial(report, "quarantined")
+        stopped = settings.run_directory / "postfix-stopped"
+        self._standstill = Standstill(self._postfix, stopped, report)
         self._freeze: Freeze | None = None
         self._drainer: socket.socket | None = None
         self._state = self._file.load()
         self._has_pending = False
+        self._owed_fence = ""
 
     def _save(self, state: GuardState) -> None:
         self._state = state
         self._file.save(state)
 
     def start(self) -> None:
-        """Thaw whatever a killed guard left frozen, then fence unless this boot's proof holds."""
-        self._find_freezer()
-        self._thaw()
-        self._postfix.signal_deliverers(signal.SIGCONT)
+        """Fence unless this boot's proof holds; thaw whatever a killed guard left frozen."""
         if not self._state.is_proven(boot_time_s()):
             self._set_aside("start without a proof of the lease")
+        else:
+            self._standstill.find()
+            self._standstill.end()
+            self._postfix.signal_deliverers(signal.SIGCONT)
         self._has_pending = queue_dirs.has_files(self._dirs.pending)
 
-    def _find_freezer(self) -> None:
-        master = self._postfix.master_pid()
-        self._freezer = find_freezer(master, os.getpid()) if master is not None else None
-
-    def _stand_still(self) -> None:
-        """Freeze Postfix for a fence; where its freezer fails, stop it: a fence must succeed."""
-        self._find_freezer()
-        if self._freezer is None:
-            return
-        try:
-            self._freezer.freeze()
-        except ToolFailed as error:
-            self._report("freezer-failed", f"{error} Postfix is stopped and started instead.")
-            self._freezer.thaw()
-            self._freezer = LAST_RESORT
-            self._freezer.freeze()
-
     def _thaw(self) -> None:
-        if self._freezer is not None:
-            self._freezer.thaw()
+        """Let Postfix go on, but never with a queue that should have been set aside."""
+        if not self._owed_fence:
+            self._standstill.end()
+
+    def _check_aside(self) -> None:
+        if self._owed_fence:
+            raise ToolFailed(NOT_ASIDE)
 
     def tick(self) -> None:
         """Fence at the deadline, thaw an overlong freeze; called at least every `POLL_S`."""
@@ -117,7 +112,10 @@ class Guard:
                 self._postfix.signal_deliverers(signal.SIGSTOP, only="qmgr")
                 self._wait_for_deliveries(self._state.drain_until_s)
             self._set_aside("the lease was not renewed in time")
-        if self._freeze is not None and now_s - self._freeze.began_s > FREEZE_LIMIT_S:
+        elif self._owed_fence:
+            self._set_aside(self._owed_fence)
+        freeze = self._freeze
+        if freeze is not None and freeze.is_valid and now_s - freeze.still_s > FREEZE_LIMIT_S:
             self._end_freeze("the agent held a freeze for too long")
 
     def _wait_for_deliveries(self, until_s: float) -> None:
@@ -139,8 +137,9 @@ class Guard:
 
         The freeze comes first: on a host that stood still every delivery goes on when we do.
         """
+        self._owed_fence, owed = reason, self._owed_fence
         try:
-            self._stand_still()
+            self._standstill.begin_surely()
             self._save(after_aside(self._state, boot_time_s()))
             if self._freeze is not None and not is_frozen:
                 self._freeze.is_valid = False
@@ -148,8 +147,12 @@ class Guard:
             if self._freezer is None and self._postfix.master_pid() is not None:
                 self._stand_still()  # Postfix was started in the middle of it
                 count += self._kill_and_rename()
-        finally:
-            self._thaw()
+        except OSError as error:
+            if not owed:
+                self._report("fence-failed", f"{NOT_ASIDE} {error}.")
+            return
+        self._owed_fence = ""
+        self._thaw()
         self._has_pending = queue_dirs.has_files(self._dirs.pending)
         if count:
             self._report("fenced", f"{count} queue files were set aside: {reason}.")
@@ -186,7 +189,7 @@ class Guard:
             "remaining_s": max(0.0, self._state.deadline_s - now_s),
             "generation": self._state.generation,
             "has_pending": self._has_pending,
-            "freezer": self._freezer.name if self._freezer is not None else "",
+            "freezer": self._standstill.name,
             "retired": sorted(queue_dirs.retired_ages_s(self._dirs).items()),
         }
 
@@ -194,6 +197,7 @@ class Guard:
         fields = {key: value for key, value in request.items() if key not in {"op", "kind"}}
         offer = ProofOffer(kind=ProofKind(request["kind"]), **fields)
         self.tick()
+        self._check_aside()
         state, refusal = judge_proof(self._state, offer, boot_time_s())
         if refusal:
             raise Refused(refusal)
@@ -202,6 +206,7 @@ class Guard:
 
     def _op_aside(self, _connection: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
         self._set_aside(str(request.get("reason", "asked to")))
+        self._check_aside()
         return {}
 
     def _op_pending(self, _connection: socket.socket, _request: dict[str, Any]) -> dict[str, Any]:
@@ -210,7 +215,8 @@ class Guard:
     def _op_take_back(self, _connection: socket.socket, _request: dict[str, Any]) -> dict[str, Any]:
         if not self._state.may_take_back(boot_time_s()):
             raise Refused("Nothing is taken back without a fresh proof of the lease.")
-        is_done = queue_dirs.take_back(self._dirs, self._state.retired or {})
+        retired = self._state.retired or {}
+        is_done = queue_dirs.take_back(self._dirs, retired, self._report_quarantined)
         self._has_pending = not is_done
         return {"done": is_done}
 
@@ -226,12 +232,9 @@ class Guard:
         if not self._state.is_proven(boot_time_s()) or self._has_pending:
             raise Refused("Adopted mail is placed only while the own lease is proved.")
         is_done = queue_dirs.place_adopted(
-            self._dirs, mirror, frozenset(receipt["ids"]), self._report_double
+            self._dirs, mirror, frozenset(receipt["ids"]), self._report_quarantined
         )
         return {"done": is_done}
-
-    def _report_double(self, queue_id: str) -> None:
-        self._report("quarantined", f"{queue_id} is in the live queue already; the copy is kept.")
 
     def _op_drain(self, connection: socket.socket, _request: dict[str, Any]) -> dict[str, Any]:
         """Stop handing out mail; the answer says how many deliveries are still under way."""
@@ -244,15 +247,14 @@ class Guard:
             raise Refused("Postfix is frozen already.")
         if not self._state.is_proven(boot_time_s()) or self._has_pending:
             raise Refused("Nothing is pushed while the lease is not proved or mail is pending.")
-        self._find_freezer()
         self._freeze = Freeze(connection, boot_time_s())
         try:
-            if self._freezer is not None:
-                self._freezer.freeze()
+            self._standstill.begin()
         except ToolFailed:
             self._freeze = None
             self._thaw()
             raise
+        self._freeze.still_s = boot_time_s()
         return {}
 
     def _op_thaw(self, connection: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
@@ -265,9 +267,16 @@ class Guard:
             self._set_aside(str(request["aside"]), is_frozen=True)
         self._freeze = None
         self._thaw()
+        self._check_aside()
         if not is_valid:
             raise Refused("The freeze ended before the snapshot was complete.")
         return {"freeze_ms": (boot_time_s() - freeze.began_s) * 1000}
+
+    def stop(self) -> None:
+        """Let Postfix go on before the guard ends; a fence that is owed stays owed."""
+        if self._freeze is not None:
+            self._end_freeze("the guard was told to stop")
+        self._postfix.signal_deliverers(signal.SIGCONT, only="qmgr")
 
     def disconnected(self, connection: socket.socket) -> None:
         """Thaw what this connection froze and let the queue manager it stopped go on."""
@@ -279,60 +288,24 @@ class Guard:
             self._postfix.signal_deliverers(signal.SIGCONT, only="qmgr")
 
 
-class GuardServer:
-    """The socket and the loop."""
+def report_to(spool: EventSpool) -> Callable[[str, str], None]:
+    """Return what notes an event; one that cannot be written is logged and costs nothing else."""
 
-    def __init__(self, guard: Guard, path: Path) -> None:
-        self._guard = guard
-        path.unlink(missing_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(path))
-        path.chmod(0o600)
-        self._listener.listen(16)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ, None)
-        self.is_stopping = False
-
-    def serve(self) -> None:
-        """Answer until told to stop; look at the deadline between any two requests."""
-        while not self.is_stopping:
-            for key, _events in self._selector.select(POLL_S):
-                if key.data is None:
-                    connection, _address = self._listener.accept()
-                    self._selector.register(connection, selectors.EVENT_READ, bytearray())
-                else:
-                    self._read(key)
-                self._guard.tick()
-            self._guard.tick()
-
-    def _read(self, key: selectors.SelectorKey) -> None:
-        connection, buffer = key.fileobj, key.data
-        assert isinstance(connection, socket.socket)  # noqa: S101 - we registered nothing else
+    def report(kind: str, text: str) -> None:
         try:
-            data = connection.recv(1 << 20)
-            buffer += data
-            while b"\n" in buffer:
-                line, _, rest = bytes(buffer).partition(b"\n")
-                buffer[:] = rest
-                answer = self._guard.handle(connection, json.loads(line))
-                connection.sendall(json.dumps(answer).encode() + b"\n")
-        except (OSError, ValueError) as error:
-            log.warning("request failed", error=str(error))
-            data = b""
-        if not data or len(buffer) > LINE_LIMIT:
-            self._selector.unregister(connection)
-            self._guard.disconnected(connection)
-            connection.close()
+            spool.append(kind, text)
+        except (OSError, AgentError) as error:
+            log.warning("event lost", kind=kind, text=text, error=str(error))
+
+    return report
 
 
-def main() -> None:
-    """Run the guard until SIGTERM; a stop leaves the queue as it is, the next start fences."""
-    configure_log()
-    take_precedence()
-    settings = AgentSettings()
+def run() -> None:
+    """Run the guard until SIGTERM; raises `BadSettings` where no fence could succeed."""
+    settings = load_settings()
+    check_filesystem(settings)
     settings.run_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    spool = EventSpool(settings.state_directory / "events")
-    guard = Guard(settings, spool.append)
+    guard = Guard(settings, report_to(EventSpool(settings.state_directory / "events")))
     guard.start()
     Keepalived(settings.run_directory).prepare()
     server = GuardServer(guard, settings.run_directory / "guard.sock")
@@ -343,3 +316,15 @@ def main() -> None:
     signal.signal(signal.SIGTERM, stop)
     fault_point("guard-started")
     server.serve()
+    guard.stop()
+
+
+def main() -> None:
+    """Run the guard; a stop leaves the queue as it is, the next start fences."""
+    configure_log()
+    take_precedence()
+    try:
+        run()
+    except AgentError as error:
+        sys.stderr.write(f"relay-guard: {error}\n")
+        sys.exit(1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -12,13 +13,16 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from nodeagent.errors import BadSettings
+
+PREFIX: Final = "RELAY_AGENT_"
+TOML_FILE: Final = "/etc/relay/agent.toml"
+
 
 class AgentSettings(BaseSettings):
     """Where things are on this host; everything else comes from the control plane."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="RELAY_AGENT_", toml_file="/etc/relay/agent.toml", extra="forbid"
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, toml_file=TOML_FILE, extra="forbid")
 
     queue_directory: Path = Field(
         default=Path("/var/spool/postfix"), description="Postfix's queue_directory."
@@ -41,6 +45,13 @@ class AgentSettings(BaseSettings):
     )
     tick_s: float = Field(default=0.5, gt=0, le=10, description="Seconds between two ticks.")
 
+    @field_validator("*")
+    @classmethod
+    def _is_absolute(cls, value: object) -> object:
+        if isinstance(value, Path) and not value.is_absolute():
+            raise ValueError("must be an absolute path")
+        return value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -52,3 +63,38 @@ class AgentSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the environment win over the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_settings() -> AgentSettings:
+    """Return this host's settings; raises `BadSettings` with one sentence a field."""
+    try:
+        return AgentSettings()
+    except ValidationError as error:
+        raise BadSettings(_sentences(error)) from error
+    except ValueError as error:  # tomllib's, or a file in another encoding
+        raise BadSettings(f"{TOML_FILE} is not TOML: {error}.") from error
+    except OSError as error:
+        raise BadSettings(f"{TOML_FILE} cannot be read: {error.strerror}.") from error
+
+
+def _sentences(error: ValidationError) -> str:
+    """Return one sentence a field, named as the environment names it."""
+    found: dict[str, str] = {}
+    for one in error.errors():
+        text = one["msg"].removeprefix("Value error, ").rstrip(".")
+        found.setdefault(str(one["loc"][0]), f"{text[:1].upper()}{text[1:]}.")
+    return " ".join(f"{PREFIX}{name.upper()}: {text}" for name, text in found.items())
+
+
+def check_filesystem(settings: AgentSettings) -> None:
+    """Check that the queue can be renamed aside at all; raises `BadSettings`."""
+    if not settings.queue_directory.is_dir():
+        return
+    relay = settings.relay_directory
+    while not relay.exists():
+        relay = relay.parent
+    if relay.stat().st_dev != settings.queue_directory.stat().st_dev:
+        raise BadSettings(
+            f"relay_directory ({settings.relay_directory}) must be on the filesystem of "
+            f"queue_directory ({settings.queue_directory})."
+        )

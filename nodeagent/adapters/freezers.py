@@ -24,6 +24,7 @@ from nodeagent.errors import ToolFailed
 log = structlog.get_logger()
 
 FROZEN_WITHIN_S: Final = 0.5
+COMMAND_LIMIT_S: Final = 30.0
 _CONTAINER_ID: Final = re.compile(r"(?:docker[-/])([0-9a-f]{64})")
 
 
@@ -51,10 +52,17 @@ def _write(path: Path, text: str) -> None:
 
 def _wait_for(path: Path, wanted: str) -> None:
     deadline_s = time.monotonic() + FROZEN_WITHIN_S
-    while wanted not in path.read_text().splitlines():
+    while wanted not in _read(path):
         if time.monotonic() > deadline_s:
             raise ToolFailed(f"{path} does not say {wanted!r} after {FROZEN_WITHIN_S:g} s.")
         time.sleep(0.0002)
+
+
+def _read(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError as error:
+        raise ToolFailed(f"Cannot read {path}: {error.strerror}.") from error
 
 
 class CgroupV2Freezer:
@@ -122,28 +130,62 @@ class DockerFreezer:
 
 
 class CommandFreezer:
-    """Two commands: `systemctl freeze/thaw UNIT`, or `postfix stop/start` as the last resort."""
+    """Two commands: `systemctl freeze/thaw UNIT`, or `postfix stop/start` as the last resort.
 
-    def __init__(self, name: str, freeze: tuple[str, ...], thaw: tuple[str, ...]) -> None:
+    Where they fail when there is nothing to do, `is_running` is the command that tells: it succeeds
+    while Postfix runs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        freeze: tuple[str, ...],
+        thaw: tuple[str, ...],
+        is_running: tuple[str, ...] = (),
+    ) -> None:
         self.name = name
         self._freeze = freeze
         self._thaw = thaw
+        self._is_running = is_running
 
-    def _run(self, command: tuple[str, ...]) -> None:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-        if done.returncode != 0 and "not running" not in done.stderr:
-            raise ToolFailed(f"`{' '.join(command)}` failed: {done.stderr.strip()[:200]}")
+    def _is_done(self, *, is_thawed: bool) -> bool:
+        if not self._is_running:
+            return False
+        return (_run(self._is_running).returncode == 0) is is_thawed
 
     def freeze(self) -> None:
         """Run the first command."""
-        self._run(self._freeze)
+        if not self._is_done(is_thawed=False):
+            _check(self._freeze)
 
     def thaw(self) -> None:
         """Run the second command."""
-        self._run(self._thaw)
+        if not self._is_done(is_thawed=True):
+            _check(self._thaw)
 
 
-LAST_RESORT: Final = CommandFreezer("stop-start", ("postfix", "stop"), ("postfix", "start"))
+def _run(command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    words = " ".join(command)
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ToolFailed(f"`{words}` did not end within {COMMAND_LIMIT_S:g} s.") from error
+    except OSError as error:
+        raise ToolFailed(f"`{words}` cannot be run: {error.strerror}.") from error
+
+
+def _check(command: tuple[str, ...]) -> None:
+    done = _run(command)
+    if done.returncode != 0:
+        complaint = done.stderr.strip()[:200] or f"it ended with {done.returncode}."
+        raise ToolFailed(f"`{' '.join(command)}` failed: {complaint}")
+
+
+LAST_RESORT: Final = CommandFreezer(
+    "stop-start", ("postfix", "stop"), ("postfix", "start"), is_running=("postfix", "status")
+)
 
 
 def _is_within(path: str, parent: str) -> bool:

@@ -6,7 +6,11 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import structlog
+
 from nodeagent.core.guard_state import GuardState
+
+log = structlog.get_logger()
 
 
 class GuardFile:
@@ -23,7 +27,14 @@ class GuardFile:
             return GuardState()
 
     def save(self, state: GuardState) -> None:
-        """Write the state, without the answer that came with it: that is for one process."""
+        """Write the state, without the answer that came with it: that is for one process.
+
+        What cannot be written, as on a full disk, leaves no file, and the next start fences.
+        """
         temporary = self._path.with_suffix(".new")
-        temporary.write_text(json.dumps(asdict(replace(state, retired=None))))
-        temporary.rename(self._path)
+        try:
+            temporary.write_text(json.dumps(asdict(replace(state, retired=None))))
+            temporary.rename(self._path)
+        except OSError as error:
+            log.warning("proof not noted", error=str(error))
+            self._path.unlink(missing_ok=True)
