@@ -238,18 +238,23 @@ class Executor:
 
     def _hand_over(self, action: act.HandOver, obs: Observation) -> None:
         if action.id <= self._ports.ledger.last_switchover_id():
+            self._report_failed_switchover(action.id, "An earlier attempt failed; see the events.")
             return
         try:
             messages = self._hand_over_queue(action, obs)
         except AgentError as error:
             self._ports.ledger.note_switchover(action.id, action.destination, None)
             self._ports.host.event("switchover-failed", str(error))
-            result = wire.SwitchoverResult(id=action.id, ok=False, text=str(error))
-            self._ports.control_plane.report_switchover(result)
+            self._report_failed_switchover(action.id, str(error))
             return
         self._ports.host.set_fault(is_fault=True)
         text = f"{messages} messages are granted to {action.destination}."
         self._ports.host.event("switchover", text)
+
+    def _report_failed_switchover(self, number: int, text: str) -> None:
+        """End the wish: while it stands nothing is pushed, so this is repeated until heard."""
+        result = wire.SwitchoverResult(id=number, ok=False, text=text)
+        self._ports.control_plane.report_switchover(result)
 
     def _hand_over_queue(self, action: act.HandOver, obs: Observation) -> int:
         """Push, drain, push the rest and set aside in one freeze, then grant; see section 4.6."""

@@ -123,7 +123,7 @@ class Guard:
             time.sleep(POLL_S)
 
     def _end_freeze(self, reason: str) -> None:
-        self._thaw()
+        self._standstill.end()
         if self._freeze is not None:
             self._freeze.is_valid = False
             log.warning("freeze ended", reason=reason)
@@ -144,15 +144,15 @@ class Guard:
             if self._freeze is not None and not is_frozen:
                 self._freeze.is_valid = False
             count = self._kill_and_rename()
-            if self._freezer is None and self._postfix.master_pid() is not None:
-                self._stand_still()  # Postfix was started in the middle of it
+            if not self._standstill.name and self._postfix.master_pid() is not None:
+                self._standstill.begin_surely()  # Postfix was started in the middle of it
                 count += self._kill_and_rename()
         except OSError as error:
             if not owed:
                 self._report("fence-failed", f"{NOT_ASIDE} {error}.")
             return
         self._owed_fence = ""
-        self._thaw()
+        self._standstill.end()
         self._has_pending = queue_dirs.has_files(self._dirs.pending)
         if count:
             self._report("fenced", f"{count} queue files were set aside: {reason}.")
@@ -252,7 +252,7 @@ class Guard:
             self._standstill.begin()
         except ToolFailed:
             self._freeze = None
-            self._thaw()
+            self._standstill.end()
             raise
         self._freeze.still_s = boot_time_s()
         return {}
@@ -266,7 +266,7 @@ class Guard:
         if is_valid and request.get("aside"):
             self._set_aside(str(request["aside"]), is_frozen=True)
         self._freeze = None
-        self._thaw()
+        self._standstill.end()
         self._check_aside()
         if not is_valid:
             raise Refused("The freeze ended before the snapshot was complete.")

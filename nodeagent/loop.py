@@ -1,5 +1,8 @@
 """The tick: observe, decide, execute, report; for ever, and at once when something moves.
 
+What cannot be read or written here, as on a full disk, costs what needed it and never the
+heartbeat: without its renewals a healthy node would be fenced.
+
 The loop's own thread never does anything long. Jobs run in one worker thread, one at a time; while
 one runs, the observation says so and the rules wait. The heartbeat is the report of a tick and the
 control plane's part of the next observation: its answer holds the view, read in one transaction.
@@ -8,7 +11,9 @@ control plane's part of the next observation: its answer holds the view, read in
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import structlog
@@ -19,7 +24,12 @@ from nodeagent.adapters.identity import ssh_host_keys
 from nodeagent.adapters.precedence import take_precedence
 from nodeagent.adapters.status_file import write_status
 from nodeagent.core import actions as act
-from nodeagent.core.contract import ClusterView, HeartbeatAnswer, HeartbeatRequest
+from nodeagent.core.contract import (
+    ClusterView,
+    EventReport,
+    HeartbeatAnswer,
+    HeartbeatRequest,
+)
 from nodeagent.core.decision import Plan, decide
 from nodeagent.core.event_kinds import HEARTBEAT_FAILED
 from nodeagent.core.lease import heartbeat_limit_s
@@ -49,7 +59,8 @@ class Agent:
         self._sources = sources
         self._executor = executor
         self._control_plane = control_plane
-        self._memory = Memory(view=sources.ledger.view())
+        view = sources.ledger.view()
+        self._memory = Memory(view=view, noted_view=view)
         self._worker = ThreadPoolExecutor(
             max_workers=1, thread_name_prefix="job", initializer=take_precedence
         )
@@ -84,14 +95,26 @@ class Agent:
         self._collect_job()
         if self._job is None and self._memory.view is not None:
             self._sources.peers.follow(self._memory.view)
-            self._sources.promises.note_length(self._memory.view.timings.promise_s)
+            with self._sparing_the_heartbeat():
+                self._sources.promises.note_length(self._memory.view.timings.promise_s)
         observation = self.observe()
         plan = decide(observation)
         self._log(plan, observation)
         for action in plan.actions:
             self._start(action, observation)
-        write_status(self._sources.host.settings.run_directory, observation, plan)
+        with self._sparing_the_heartbeat():
+            write_status(self._sources.host.settings.run_directory, observation, plan)
         self._report(observation, plan)
+
+    @contextmanager
+    def _sparing_the_heartbeat(self) -> Iterator[None]:
+        """Log what the disk refuses in the body once; it is only something to look at later."""
+        try:
+            yield
+        except (OSError, AgentError) as error:
+            if self._last_complaint.get("disk") != str(error):
+                self._last_complaint["disk"] = str(error)
+                log.warning("not written", reason=str(error))
 
     def observe(self) -> Observation:
         """Return what there is to see now."""
@@ -111,7 +134,7 @@ class Agent:
             return
         try:
             self._executor.execute(action, observation)
-        except AgentError as error:
+        except (AgentError, OSError) as error:
             self._fail(action, error)
         else:
             self._succeed(action)
@@ -130,7 +153,7 @@ class Agent:
                 took_s = round(boot_time_s() - job.began_s, 3)
                 log.info("job done", job=type(job.action).__name__, took_s=took_s)
             self._succeed(job.action)
-        elif isinstance(error, AgentError):
+        elif isinstance(error, AgentError | OSError):
             self._fail(job.action, error)
         else:
             raise error
@@ -142,7 +165,7 @@ class Agent:
         if not action.is_job:
             self.wake()
 
-    def _fail(self, action: act.Action, error: AgentError) -> None:
+    def _fail(self, action: act.Action, error: AgentError | OSError) -> None:
         if isinstance(action, act.ApplyConfig) and isinstance(error, Refused | BrokenState):
             self._memory.failed_version, self._memory.failed_reason = action.version, str(error)
         self._complain(act.failure_kind(action), str(error))
@@ -152,15 +175,15 @@ class Agent:
         if self._last_complaint.get(kind) != text:
             self._last_complaint[kind] = text
             log.warning(kind, reason=text)
-            self._sources.host.event(kind, text)
+            with self._sparing_the_heartbeat():
+                self._sources.host.event(kind, text)
 
     def _report(self, observation: Observation, plan: Plan) -> None:
         """Send the heartbeat; a renewal counts from before it was sent."""
-        events = self._sources.host.events.read(200)
         generation = observation.guard.generation if observation.guard is not None else 0
         request = HeartbeatRequest(
             report=report_of(observation, self._sources, self._memory, plan.rule),
-            events=events,
+            events=self._waiting_events(),
             renew=plan.renew,
             generation=generation,
             ssh_public_key=self._sources.identity.ssh_public_key(),
@@ -177,22 +200,31 @@ class Agent:
         self._last_complaint.pop(HEARTBEAT_FAILED, None)
         self._take_in(answer, sent_s, observation, generation)
 
+    def _waiting_events(self) -> tuple[EventReport, ...]:
+        with self._sparing_the_heartbeat():
+            return self._sources.host.events.read(200)
+        return ()
+
     def _take_in(
         self, answer: HeartbeatAnswer, sent_s: float, observation: Observation, generation: int
     ) -> None:
-        self._sources.host.events.acknowledge(answer.acknowledged_events)
-        known, self._memory.view = self._memory.view, answer.view
-        self._memory.view_at_s = sent_s
-        self._memory.removable_receipts = answer.removable_receipts
-        if _is_news(known, answer.view):
-            self._sources.ledger.note_view(answer.view)
-            self.wake()
+        """Bring the renewal first: nothing that is noted beside it may cost it."""
         if answer.renewed:
             timed = replace(observation, view=answer.view)
             try:
                 self._executor.bring_renewal(timed, sent_s, generation)
             except AgentError as error:
                 log.warning("renewal not taken", reason=str(error))
+        known, self._memory.view = self._memory.view, answer.view
+        self._memory.view_at_s = sent_s
+        self._memory.removable_receipts = answer.removable_receipts
+        if _is_news(known, answer.view):
+            self.wake()
+        with self._sparing_the_heartbeat():
+            if _is_news(self._memory.noted_view, answer.view):
+                self._sources.ledger.note_view(answer.view)
+                self._memory.noted_view = answer.view
+            self._sources.host.events.acknowledge(answer.acknowledged_events)
 
 
 def _is_news(known: ClusterView | None, view: ClusterView) -> bool:

@@ -21,7 +21,7 @@ from nodeagent.core.observation import (
     vrrp_state,
 )
 from nodeagent.core.ports import GuardPort
-from nodeagent.errors import AgentError
+from nodeagent.errors import AgentError, BrokenState
 
 
 @dataclass
@@ -29,6 +29,7 @@ class Memory:
     """What the loop carries from tick to tick beside the ledger."""
 
     view: ClusterView | None = None
+    noted_view: ClusterView | None = None  # the last one on file
     view_at_s: float | None = None  # boot time at which the view's request was sent
     freezer: str = ""
     failed_version: int | None = None
@@ -59,10 +60,21 @@ def _guard_view(sources: Sources, memory: Memory) -> GuardView | None:
 
 
 def _mirrors(sources: Sources) -> tuple[MirrorView, ...]:
-    return tuple(
-        MirrorView(report.queue, report.messages, sources.promises.promised_s(report.queue))
-        for report in sources.mirrors.reports()
-    )
+    """Return what may be adopted; a mirror or a promise that cannot be read permits nothing."""
+    try:
+        return tuple(
+            MirrorView(report.queue, report.messages, sources.promises.promised_s(report.queue))
+            for report in sources.mirrors.reports()
+        )
+    except BrokenState:
+        return ()
+
+
+def _start_grace_s(sources: Sources, promise_s: float) -> float:
+    try:
+        return sources.promises.start_grace_s()
+    except BrokenState:
+        return promise_s
 
 
 def observe(sources: Sources, memory: Memory, *, is_job_running: bool) -> Observation:
@@ -84,7 +96,7 @@ def observe(sources: Sources, memory: Memory, *, is_job_running: bool) -> Observ
         mirrors=_mirrors(sources),
         adoption=sources.ledger.adoption(),
         switchover=sources.ledger.switchover(),
-        start_grace_s=sources.promises.start_grace_s(),
+        start_grace_s=_start_grace_s(sources, view.timings.promise_s if view is not None else 0.0),
         push_age_s=sources.peers.push_age_s(peers),
         is_job_running=is_job_running,
         is_fault_set=is_fault_set,

@@ -83,9 +83,8 @@ class EventSpool:
 
     def read(self, limit: int = 200) -> tuple[EventReport, ...]:
         """Return the oldest events."""
-        from nodeagent.core.contract import EventReport  # noqa: PLC0415 - the receiver starts fast
-
-        return tuple(EventReport.model_validate(event) for event in islice(self._events(), limit))
+        found = islice(self._events(), limit)
+        return tuple(event for line in found for event in _valid(line))
 
     def acknowledge(self, ids: Collection[str]) -> None:
         """Drop the events that the control plane has."""
@@ -96,19 +95,36 @@ class EventSpool:
 
 
 def _event(kind: str, text: str, data: dict[str, Any]) -> dict[str, Any]:
-    return {
+    event = {
         "id": str(uuid.uuid4()),
         "at": datetime.now(UTC).isoformat(),
         "kind": kind[:KIND_LIMIT],
         "text": text[:TEXT_LIMIT],
         "data": data,
     }
+    # what a peer sent may hold halves of UTF-16 pairs, which no receiver of an event takes
+    whole: dict[str, Any] = json.loads(
+        json.dumps(event, ensure_ascii=False).encode(errors="replace")
+    )
+    return whole
 
 
 def _weight(event: dict[str, Any]) -> int:
     """How many events a dropped one stands for."""
     is_marker = event.get("kind") == EVENTS_DROPPED
     return int(event.get("data", {}).get("dropped", 1)) if is_marker else 1
+
+
+def _valid(line: dict[str, Any]) -> Iterator[EventReport]:
+    """Yield the event, or nothing: a line that is none must not keep the others from going out."""
+    from pydantic import ValidationError  # noqa: PLC0415 - the receiver starts fast
+
+    from nodeagent.core.contract import EventReport  # noqa: PLC0415 - the same
+
+    try:
+        yield EventReport.model_validate(line)
+    except ValidationError:
+        return
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

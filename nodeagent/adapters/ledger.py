@@ -32,6 +32,8 @@ class Ledger:
             return None
         except (OSError, ValueError) as error:
             raise BrokenState(f"{path} cannot be read.") from error
+        if not isinstance(content, dict):
+            raise BrokenState(f"{path} does not hold a JSON object.")
         return content
 
     def _write(self, name: str, content: dict[str, Any] | None) -> None:
@@ -46,8 +48,11 @@ class Ledger:
         content = self._read("adoption")
         if content is None:
             return None
-        step = AdoptionStep(content["step"])
-        return Adoption(content["queue"], step, content["generation"])
+        try:
+            step = AdoptionStep(content["step"])
+            return Adoption(content["queue"], step, content["generation"])
+        except (KeyError, ValueError) as error:
+            raise BrokenState(f"{self._directory / 'adoption.json'} is no adoption.") from error
 
     def note_adoption(self, adoption: Adoption | None) -> None:
         """Persist the adoption's step, or its end."""
@@ -58,8 +63,11 @@ class Ledger:
         content = self._read("switchover")
         if content is None or content.get("step") is None:
             return None
-        step = SwitchoverStep(content["step"])
-        return Switchover(content["id"], content["destination"], step)
+        try:
+            step = SwitchoverStep(content["step"])
+            return Switchover(content["id"], content["destination"], step)
+        except (KeyError, ValueError) as error:
+            raise BrokenState(f"{self._directory / 'switchover.json'} is no switchover.") from error
 
     def last_switchover_id(self) -> int:
         """Return the id of the last switchover this node took part in as source; 0: none."""

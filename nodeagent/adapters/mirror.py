@@ -166,9 +166,13 @@ class LockedMirror:
         return rejected
 
     def _quarantine(self, key: Key, path: Path, defect: str) -> None:
+        """Keep a copy that was sent, and report it once: its sender tries again and again."""
         if self.files.quarantine(key, path):
-            text = f"{key.kind}/{key.id} of {self.state.queue} is not used: {defect}."
-            self._events.append(QUARANTINED, text, queue=self.state.queue, id=key.id)
+            self._report(key, defect)
+
+    def _report(self, key: Key, defect: str) -> None:
+        text = f"{key.kind}/{key.id} of {self.state.queue} is not used: {defect}."
+        self._events.append(QUARANTINED, text, queue=self.state.queue, id=key.id)
 
     def _to_remove(
         self, commit: Commit, puts: frozenset[Key], rejected_ids: set[str]
@@ -240,7 +244,8 @@ class LockedMirror:
             if defect is None:
                 yield key
             else:
-                self._quarantine(key, self.files.place_of(key), defect)
+                self.files.quarantine(key, self.files.place_of(key))
+                self._report(key, defect)
 
     def receipt(self) -> Receipt | None:
         """Return the receipt of an adoption that is neither finished nor dropped."""

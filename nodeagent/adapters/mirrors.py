@@ -8,6 +8,8 @@ from nodeagent.adapters.event_spool import EventSpool
 from nodeagent.adapters.mirror import Mirror
 from nodeagent.core.contract import MirrorReport
 from nodeagent.core.names import is_node_name
+from nodeagent.core.push_rules import MirrorState
+from nodeagent.errors import BrokenState
 
 
 class Mirrors:
@@ -16,6 +18,7 @@ class Mirrors:
     def __init__(self, root: Path, events: EventSpool) -> None:
         self._root = root
         self._events = events
+        self._broken: set[str] = set()  # each is reported once a process
 
     def _mirror(self, queue: str) -> Mirror:
         return Mirror(self._root, queue, events=self._events)
@@ -46,10 +49,22 @@ class Mirrors:
         with self._mirror(queue).locked() as mirror:
             mirror.finish_receipt()
 
+    def _read_state(self, name: str) -> MirrorState | None:
+        try:
+            return self._mirror(name).read_state()
+        except BrokenState as error:
+            if name not in self._broken:
+                self._broken.add(name)
+                self._events.append("mirror-broken", f"The mirror of {name} is not used: {error}")
+            return None
+
     def reports(self) -> tuple[MirrorReport, ...]:
-        """Return what each mirror holds, without waiting for a lock."""
+        """Return what each mirror holds, without waiting for a lock.
+
+        One whose state cannot be read is left out: nobody knows what it holds.
+        """
         names = sorted(path.name for path in self._root.glob("*") if is_node_name(path.name))
-        states = (self._mirror(name).read_state() for name in names)
+        states = (state for name in names if (state := self._read_state(name)) is not None)
         return tuple(
             MirrorReport(
                 queue=state.queue,

@@ -99,6 +99,13 @@ class PeerLink:
     def open(self) -> None:
         """Start a connection; whether it stands shows at the first request."""
         self.close()
+        try:
+            self._start()
+        except OSError as error:
+            self.close()
+            raise Unreachable(f"{self.peer.name} cannot be reached: {error}.") from error
+
+    def _start(self) -> None:
         self._files.run_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._socket.unlink(missing_ok=True)
         destination = f"{self.peer.user}@{self.peer.address}"
@@ -176,6 +183,8 @@ class PeerLink:
         except subprocess.TimeoutExpired as error:
             self.close()
             raise Unreachable(f"rsync to {self.peer.name} did not end in time.") from error
+        except OSError as error:
+            raise Unreachable(f"rsync to {self.peer.name} cannot be run: {error}.") from error
         if done.returncode != 0:
             self.close()
             lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]

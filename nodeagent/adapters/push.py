@@ -138,13 +138,14 @@ class Pusher:
             )
         base = Base(copy.known, is_full=offer.is_full, trust_events=copy.is_ours)
         snapshot = self._snapshots.take(self._log, base, freezer())
+        untold = snapshot.changes
         try:
-            return self._send(session, copy, offer, snapshot)
-        except AgentError:
-            self._watch.give_back(self._log, snapshot.changes)
-            raise
+            result = self._send(session, copy, offer, snapshot)
+            untold = Changes()
         finally:
+            self._watch.give_back(self._log, untold)
             snapshot.discard()
+        return result
 
     def _has_changes(self) -> bool:
         """Tell whether anything was touched; what was taken from the log goes back."""

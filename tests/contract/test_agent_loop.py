@@ -1,0 +1,303 @@
+"""The agent's tick over its real adapters and a real guard, where the disk or a file fails it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from controlplane.store.facts import ClusterFacts, NodeFacts
+from nodeagent.adapters.event_spool import EventSpool
+from nodeagent.adapters.host import Host
+from nodeagent.adapters.identity import Identity
+from nodeagent.adapters.ledger import Ledger
+from nodeagent.adapters.mirrors import Mirrors
+from nodeagent.adapters.peer import SshFiles
+from nodeagent.adapters.peers import Peers
+from nodeagent.adapters.promises import Promises
+from nodeagent.adapters.push import Sender
+from nodeagent.adapters.queue_watch import QueueWatch
+from nodeagent.adapters.snapshot import Snapshots
+from nodeagent.adapters.status_file import read_status
+from nodeagent.core import contract as wire
+from nodeagent.core.observation import Adoption, AdoptionStep
+from nodeagent.core.ports import Ports
+from nodeagent.errors import BrokenState, Unreachable
+from nodeagent.execute import Executor
+from nodeagent.loop import Agent
+from nodeagent.observe import Sources
+from nodeagent.settings import AgentSettings
+from tests.contract.test_guard import GuardProcess
+from tests.fakes.lease_twin import LeaseTwin
+from tests.fakes.postfix_queue import PostfixQueue, message, queue_id
+
+TIMINGS = wire.Timings(
+    lease_duration_s=600, lease_margin_s=3, lease_renew_deadline_s=500, promise_s=600
+)
+NODES = (NodeFacts("node-a", "198.51.100.11"), NodeFacts("node-b", "198.51.100.12"))
+
+
+class TwinClient:
+    """The calls of one node to the twin that passes the store's contract; it may be cut off."""
+
+    def __init__(self, twin: LeaseTwin, node: str) -> None:
+        self.twin, self.node = twin, node
+        self.is_cut = False
+        self.heartbeats: list[wire.HeartbeatRequest] = []
+        self.results: list[wire.SwitchoverResult] = []
+
+    def _reach(self) -> None:
+        if self.is_cut:
+            raise Unreachable("The control plane is cut off.")
+
+    def heartbeat(self, request: wire.HeartbeatRequest, _limit_s: float) -> wire.HeartbeatAnswer:
+        """Report and renew, over JSON as the real one."""
+        self._reach()
+        self.heartbeats.append(request)
+        wired = wire.HeartbeatRequest.model_validate_json(request.model_dump_json())
+        return self.twin.heartbeat(self.node, wired)
+
+    def reconcile(self, request: wire.ReconcileRequest) -> wire.ReconcileAnswer:
+        """Acquire the own lease."""
+        self._reach()
+        return self.twin.reconcile(self.node, request)
+
+    def report_switchover(self, result: wire.SwitchoverResult) -> None:
+        """Report how a switchover ended."""
+        self._reach()
+        self.results.append(result)
+        self.twin.finish_switchover(self.node, result)
+
+
+class LoneNode:
+    """node-a without Postfix, VIP and peers that answer, on a disk of its own."""
+
+    def __init__(self, root: Path) -> None:
+        root.chmod(0o755)
+        self.queue = PostfixQueue(root / "queue")
+        self.guard = GuardProcess(SimpleNamespace(queue=self.queue.root), root)
+        self.guard.start()
+        self.settings = AgentSettings(
+            queue_directory=self.queue.root,
+            relay_directory=self.guard.relay,
+            state_directory=root / "state",
+            run_directory=self.guard.run,
+            config_root=root / "config",
+            ssh_config_directory=root / "ssh",
+        )
+        identity = Identity(self.settings.state_directory)
+        identity.make_keys()
+        identity.save_enrolment("node-a", "https://198.51.100.10:8443", "pem")
+        twin = LeaseTwin(time.monotonic, ClusterFacts((), TIMINGS, NODES))
+        for node in NODES:
+            twin.enrol(node.name)
+        self.client = TwinClient(twin, "node-a")
+        self.watch = QueueWatch(self.queue.root)
+        self.agent = self._build(identity)
+
+    def _build(self, identity: Identity) -> Agent:
+        state, client = self.settings.state_directory, self.guard.client
+        self.events = EventSpool(state / "events")
+        self.ledger = Ledger(state)
+        control_plane: Any = self.client
+        host = Host(self.settings, control_plane, self.events)
+        mirrors = Mirrors(self.guard.relay / "mirror", self.events)
+        promises = Promises(state / "promises.json")
+        promises.start(0.001)
+        snapshots = Snapshots(self.guard.relay / "snapshot", self.queue.root, self.watch)
+        files = SshFiles(identity.ssh_key_file, host.ssh_files.known_hosts, self.guard.run, 1)
+        peers = Peers(Sender("node-a", "agent-1"), files, client, self.watch, snapshots)
+        ports = Ports(control_plane, client, mirrors, promises, peers, self.ledger, host)
+        sources = Sources("node-a", client, host, self.ledger, mirrors, promises, peers, identity)
+        return Agent(sources, Executor(ports), control_plane)
+
+    def settle(self) -> None:
+        """Tick until the own lease is proved and nothing is pending."""
+        until_s = time.monotonic() + 20
+        while not self.agent.observe().is_settled:
+            assert time.monotonic() < until_s, "it did not settle"
+            self.agent.tick()
+            time.sleep(0.02)
+
+    def renewals(self) -> int:
+        """Tick three times; return how many heartbeats asked for a renewal meanwhile."""
+        before = len(self.client.heartbeats)
+        for _ in range(3):
+            self.agent.tick()
+            time.sleep(0.05)
+        return sum(1 for request in self.client.heartbeats[before:] if request.renew)
+
+    def close(self) -> None:
+        """End the guard and the watch."""
+        self.guard.kill()
+        self.watch.close()
+
+
+@pytest.fixture
+def node(tmp_path) -> Iterator[LoneNode]:
+    """Give a settled node."""
+    lone = LoneNode(tmp_path)
+    try:
+        lone.settle()
+        yield lone
+    finally:
+        lone.close()
+
+
+def test_a_settled_node_renews_at_every_tick(node):
+    """What the failures below must not change."""
+    assert node.renewals() == 3
+    assert node.agent.observe().is_settled
+
+
+def test_old_mail_comes_back_through_the_whole_agent(tmp_path):
+    """Pending at the start: reconcile over the twin, take back by the real guard."""
+    PostfixQueue(tmp_path / "queue").accept(1, 2)
+    lone = LoneNode(tmp_path)
+    try:
+        assert len(lone.guard.client.pending_ids()) == 2
+        lone.settle()
+        assert {path.name for path in (lone.queue.root / "incoming").iterdir()} == {
+            queue_id(1),
+            queue_id(2),
+        }
+        (event,) = [one for one in lone.events.read() if one.kind == "reconciled"]
+        assert event.text == "2 messages taken back, 0 retired."
+    finally:
+        lone.close()
+
+
+def test_mail_under_a_short_id_does_not_keep_a_node_fenced(tmp_path):
+    """It was in the queue before the relay was: no receipt can name it, so nobody is asked."""
+    queue = PostfixQueue(tmp_path / "queue")
+    queue.write("incoming", "3F2A14E8", message())
+    lone = LoneNode(tmp_path)
+    try:
+        lone.settle()
+        assert (lone.queue.root / "incoming/3F2A14E8").is_file()
+    finally:
+        lone.close()
+
+
+def in_the_way(path: Path) -> None:
+    """Have a directory where a file is written, so that all writes fail as on a bad disk."""
+    if path.is_file():
+        path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("name", ["events", "view.json.new"])
+def test_a_disk_that_refuses_a_note_costs_no_renewal(node, name):
+    """Events and the last view are for later; the lease is for now."""
+    in_the_way(node.settings.state_directory / name)
+    node.client.twin.facts = ClusterFacts(("198.51.100.100",), TIMINGS, NODES)
+    assert node.renewals() == 3
+    assert node.guard.client.status()[0].is_proven
+
+
+def test_a_view_that_could_not_be_noted_is_noted_later(node):
+    """An agent that starts while nobody answers must know its peers."""
+    in_the_way(node.settings.state_directory / "view.json.new")
+    node.client.twin.facts = ClusterFacts(("198.51.100.100",), TIMINGS, NODES)
+    node.renewals()
+    (node.settings.state_directory / "view.json.new").rmdir()
+    node.renewals()
+    assert node.ledger.view().vips == ("198.51.100.100",)
+
+
+def test_a_status_that_cannot_be_shown_costs_no_renewal(node):
+    """`relay-agent status` is a convenience."""
+    in_the_way(node.settings.run_directory / "status.json.new")
+    assert node.renewals() == 3
+
+
+def test_an_action_that_the_disk_refuses_is_reported_and_costs_no_renewal(node):
+    """The track file of keepalived cannot be written: an event says so, once."""
+    in_the_way(node.settings.run_directory / "fault")
+    node.client.twin.facts = ClusterFacts(
+        (), TIMINGS, (NodeFacts("node-a", "198.51.100.11", is_maintenance=True), NODES[1])
+    )
+    node.renewals()
+    assert node.renewals() == 3
+    told = [event for request in node.client.heartbeats for event in request.events]
+    assert {event.kind for event in told} >= {"set-fault-failed"}
+    assert len({event.id for event in told if event.kind == "set-fault-failed"}) == 1
+
+
+def test_a_peers_broken_mirror_costs_no_renewal(node):
+    """What a mirror says of itself cannot be read: it is not adopted, reported once, no more."""
+    mirror = node.guard.relay / "mirror/node-b"
+    mirror.mkdir(parents=True)
+    (mirror / "state.json").write_text("{")
+    assert node.renewals() == 3
+    assert node.agent.observe().mirrors == ()
+    kinds = [event.kind for request in node.client.heartbeats for event in request.events]
+    assert "mirror-broken" in kinds
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"until_s": 5}'])
+def test_broken_promises_permit_no_adoption_and_cost_no_renewal(node, content):
+    """Whether something was promised is unknown: nothing may be adopted."""
+    (node.settings.state_directory / "promises.json").write_text(content)
+    assert node.renewals() == 3
+    observation = node.agent.observe()
+    assert observation.mirrors == ()
+    assert observation.start_grace_s == TIMINGS.promise_s
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"queue": "node-b"}', '{"queue": 1, "step": "x"}'])
+def test_an_adoption_that_cannot_be_read_stops_everything(node, content):
+    """It may be committed: an agent that forgot it would keep its mail from ever being placed."""
+    node.ledger.note_adoption(Adoption("node-b", AdoptionStep.COMMITTED, 5))
+    (node.settings.state_directory / "adoption.json").write_text(content)
+    with pytest.raises(BrokenState, match=r"adoption\.json"):
+        node.agent.observe()
+
+
+def test_an_event_from_a_hostile_name_goes_out(node):
+    """Half of a UTF-16 pair is no text that any receiver takes."""
+    node.events.append("push-refused", "node-b: \ud800 is no queue file.", peer="\udfff")
+    node.renewals()
+    told = [event for request in node.client.heartbeats for event in request.events]
+    assert [event.text for event in told if event.kind == "push-refused"] == [
+        "node-b: ? is no queue file."
+    ]
+
+
+def test_a_wish_whose_failure_was_not_heard_is_ended(node):
+    """The report was lost: it is repeated, or nothing would ever be pushed again."""
+    wish = wire.SwitchoverWish(id=4, source="node-a", destination="node-b")
+    node.client.twin.state.switchover = wish
+    node.ledger.note_switchover(4, "node-b", None)
+    until_s = time.monotonic() + 10
+    while not node.client.results:
+        assert time.monotonic() < until_s
+        node.agent.tick()
+        time.sleep(0.02)
+    assert [(result.id, result.ok) for result in node.client.results] == [(4, False)]
+    assert "earlier attempt" in node.client.results[0].text
+    assert node.client.twin.state.switchover is None
+
+
+def test_the_agent_goes_on_after_the_control_plane_was_away(node):
+    """One complaint, kept until somebody hears it."""
+    node.client.is_cut = True
+    assert node.renewals() == 0
+    node.client.is_cut = False
+    assert node.renewals() == 3
+    told = [event for request in node.client.heartbeats for event in request.events]
+    assert [event.text for event in told if event.kind == "heartbeat-failed"] == [
+        "The control plane is cut off."
+    ]
+
+
+def test_the_status_shows_the_last_tick(node):
+    """What `relay-agent explain` prints is what the rules saw."""
+    node.renewals()
+    shown = read_status(node.settings.run_directory)
+    assert (shown["rule"], shown["role"], shown["plan"]) == ("idle", "STANDBY", [])
+    assert shown["observation"]["guard"]["is_proven"] is True
