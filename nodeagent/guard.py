@@ -15,7 +15,6 @@ Single-threaded: whatever it does, it does under one lock by construction.
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import socket
@@ -33,7 +32,7 @@ from nodeagent.adapters import queue_dirs
 from nodeagent.adapters.clock import boot_time_s
 from nodeagent.adapters.event_spool import EventSpool
 from nodeagent.adapters.fault_point import fault_point
-from nodeagent.adapters.guard_file import GuardFile
+from nodeagent.adapters.guard_file import GuardFile, ReceiptFiles
 from nodeagent.adapters.keepalived import Keepalived
 from nodeagent.adapters.postfix import Postfix
 from nodeagent.adapters.precedence import take_precedence
@@ -68,6 +67,7 @@ class Guard:
         self._dirs = QueueDirs(settings.queue_directory, settings.relay_directory)
         self._mirrors = settings.relay_directory / "mirror"
         self._postfix = Postfix(settings.queue_directory)
+        self._receipts = ReceiptFiles()
         self._file = GuardFile(settings.run_directory / "guard.json")
         self._report = report
         self._report_quarantined = partial(report, "quarantined")
@@ -226,14 +226,12 @@ class Guard:
 
     def _op_place(self, _connection: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
         mirror = self._mirrors / Path(str(request["queue"])).name
-        receipt = json.loads((mirror / "receipt.json").read_text())
-        if receipt["generation"] != request["generation"]:
+        generation, ids = self._receipts.read(mirror / "receipt.json")
+        if generation != request["generation"]:
             raise Refused("The receipt on disk is of another generation.")
         if not self._state.is_proven(boot_time_s()) or self._has_pending:
             raise Refused("Adopted mail is placed only while the own lease is proved.")
-        is_done = queue_dirs.place_adopted(
-            self._dirs, mirror, frozenset(receipt["ids"]), self._report_quarantined
-        )
+        is_done = queue_dirs.place_adopted(self._dirs, mirror, ids, self._report_quarantined)
         return {"done": is_done}
 
     def _op_drain(self, connection: socket.socket, _request: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The guard's proof on file: in /run, so that it outlives the guard but not the boot."""
+"""The files that the guard reads: its own proof in /run, and the receipts of adoptions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ log = structlog.get_logger()
 
 
 class GuardFile:
-    """One JSON file, written whole; what is pending mail's fate is never on it."""
+    """The proof, which outlives the guard but not the boot; it says nothing of pending mail.
+
+    One JSON file, written whole.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -38,3 +41,21 @@ class GuardFile:
         except OSError as error:
             log.warning("proof not noted", error=str(error))
             self._path.unlink(missing_ok=True)
+
+
+class ReceiptFiles:
+    """Reads receipts; one that has not changed is not parsed for each batch of its files anew."""
+
+    def __init__(self) -> None:
+        self._file = (Path(), 0, 0)
+        self._content: tuple[int, frozenset[str]] = (0, frozenset())
+
+    def read(self, path: Path) -> tuple[int, frozenset[str]]:
+        """Return a receipt's generation and queue ids; raises OSError, ValueError or KeyError."""
+        status = path.stat()
+        file = (path, status.st_ino, status.st_mtime_ns)
+        if file != self._file:
+            receipt = json.loads(path.read_text())
+            self._content = (int(receipt["generation"]), frozenset(receipt["ids"]))
+            self._file = file
+        return self._content

@@ -33,7 +33,7 @@ MAIL_QUEUES: Final = ("incoming", "active", "deferred", "hold")
 LOG_QUEUES: Final = ("defer", "bounce", "trace")
 HASHED_QUEUES: Final = frozenset({"deferred", "defer"})
 COMPLETE: Final = stat.S_IXUSR
-BATCH: Final = 500
+BATCH: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -200,34 +200,51 @@ def _remove_empty(directory: Path) -> None:
     directory.rmdir()
 
 
-def place_adopted(
-    dirs: QueueDirs, mirror: Path, ids: frozenset[str], report: Callable[[str], None]
-) -> bool:
-    """Move up to `BATCH` of a receipt's files from a mirror into the live queue.
+def _adopted_files(mirror: Path, ids: frozenset[str]) -> Iterator[tuple[Path, str]]:
+    """Yield each file that an adoption places, and its queue, in the order of placing.
 
-    The bounce logs go first, so that a message never runs without its history. A file whose name is
-    taken in the live queue goes to the mirror's quarantine and is reported. Returns True once
-    nothing of the receipt is left in the mirror, and the renames are on disk.
+    The bounce logs go first, so that a message never runs without its history. The deferral logs
+    stay behind but for held mail: qmgr(8) removes the one of a message that it takes out of
+    `incoming`, before the attempt that writes a new one.
+    """
+    for log in LOG_QUEUES:
+        if log != "defer":
+            yield from ((path, log) for path in files_below(mirror / log))
+    for path in files_below(mirror / "hold"):
+        log_path = mirror / "defer" / path.name
+        if path.name in ids and log_path.exists():
+            yield log_path, "defer"
+    yield from ((path, "hold") for path in files_below(mirror / "hold"))
+    yield from ((path, "incoming") for path in files_below(mirror / "mail"))
+
+
+def place_adopted(
+    dirs: QueueDirs,
+    mirror: Path,
+    ids: frozenset[str],
+    report: Callable[[str], None],
+    limit: int = BATCH,
+) -> bool:
+    """Move up to `limit` of a receipt's files from a mirror into the live queue.
+
+    A file whose name is taken in the live queue goes to the mirror's quarantine and is reported.
+    Returns True once nothing of the receipt is left to be placed, and the renames are on disk.
     """
     moved = 0
-    for kind, target in [
-        *((log, log) for log in LOG_QUEUES),
-        ("hold", "hold"),
-        ("mail", "incoming"),
-    ]:
-        for path in files_below(mirror / kind):
-            if path.name not in ids:
-                continue
-            if moved >= BATCH:
-                return False
-            moved += 1
-            place = dirs.live / target / path.name
-            if target in HASHED_QUEUES:
-                place = dirs.live / target / hashed_directory(path.name) / path.name
-            if os.path.lexists(place):
-                report(f"{kind}/{path.name} is in the live queue already; the copy is kept.")
-                place = mirror / "quarantine" / f"{kind}.{path.name}"
-            _move(dirs, path, place)
+    for path, queue in _adopted_files(mirror, ids):
+        if path.name not in ids:
+            continue
+        if moved >= limit:
+            return False
+        moved += 1
+        place = dirs.live / queue / path.name
+        if queue in HASHED_QUEUES:
+            place = dirs.live / queue / hashed_directory(path.name) / path.name
+        if os.path.lexists(place):
+            name = f"{path.parent.name}/{path.name}"
+            report(f"{name} is in the live queue already; the copy is kept.")
+            place = mirror / "quarantine" / name.replace("/", ".")
+        _move(dirs, path, place)
     sync_filesystem(dirs.live)
     return True
 

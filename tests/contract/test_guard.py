@@ -289,6 +289,11 @@ def test_draining_stops_the_queue_manager_and_ends_with_the_connection(guard, po
     postfix.wait_until_deferred(2)
 
 
+def flush(postfix: PostfixInstance) -> None:
+    """Have all queued mail tried now."""
+    subprocess.run(["postqueue", "-c", str(postfix.config), "-f"], check=True)
+
+
 def test_adopted_mail_is_placed_only_while_our_own_lease_is_proved(guard, postfix):
     """Section 4.3: and afterwards Postfix tries it."""
     postfix.send(2)
@@ -313,6 +318,8 @@ def test_adopted_mail_is_placed_only_while_our_own_lease_is_proved(guard, postfi
     while not guard.client.place_some("node-b", 3):
         pass
     assert postfix.ids() == set(ids)
+    flush(postfix)
+    postfix.wait_until_deferred(2)
     for queue_id in ids:
         log = next((postfix.queue / "defer").rglob(queue_id))
         shown = subprocess.run(
@@ -320,6 +327,22 @@ def test_adopted_mail_is_placed_only_while_our_own_lease_is_proved(guard, postfi
         )
         assert log.is_file()
         assert queue_id.encode() in shown.stdout
+
+
+def test_postfix_throws_the_deferral_log_of_incoming_mail_away(guard, postfix):
+    """So an adoption need not place it: what it said is written anew by the next attempt."""
+    assert guard.client.status()[0].is_proven
+    postfix.send(1)
+    postfix.wait_until_deferred(1)
+    (queue_id,) = postfix.ids()
+    log = next((postfix.queue / "defer").rglob(queue_id))
+    with log.open("a") as file:
+        file.write("this was written on another node\n")
+    waiting = next((postfix.queue / "deferred").rglob(queue_id))
+    waiting.rename(postfix.queue / "incoming" / queue_id)
+    flush(postfix)
+    wait_until(lambda: log.exists() and "another node" not in log.read_text())
+    postfix.wait_until_deferred(1)
 
 
 def test_a_stopped_agent_cannot_hold_the_guard_up(guard):

@@ -257,15 +257,25 @@ class TestPlaceAdopted:
     def test_kinds_become_places(self, disk):
         """Mail begins in incoming, held mail stays held, logs lie where Postfix looks for them."""
         one, two, other = queue_id(1), queue_id(2), queue_id(3)
-        for name, kind in ((one, "mail"), (one, "defer"), (two, "hold"), (two, "bounce")):
-            disk.mirrored(name, kind)
+        for kind in ("mail", "trace"):
+            disk.mirrored(one, kind)
+        for kind in ("hold", "bounce", "defer"):
+            disk.mirrored(two, kind)
         disk.mirrored(other)
         disk.place(frozenset({one, two}))
-        hashed = disk.queue.place("defer", one).relative_to(disk.queue.root.parent)
-        assert disk.find(one) == [str(hashed), f"queue/incoming/{one}"]
-        assert disk.find(two) == [f"queue/bounce/{two}", f"queue/hold/{two}"]
+        hashed = disk.queue.place("defer", two).relative_to(disk.queue.root.parent)
+        assert disk.find(one) == [f"queue/incoming/{one}", f"queue/trace/{one}"]
+        assert disk.find(two) == [f"queue/bounce/{two}", str(hashed), f"queue/hold/{two}"]
         assert disk.find(other) == [f"relay/mirror/node-b/mail/{other}"]
         disk.check_live_directories()
+
+    def test_the_deferral_log_of_mail_that_is_tried_at_once_stays_behind(self, disk):
+        """Postfix would remove it unread: that is a rename saved for most of a queue."""
+        for kind in ("mail", "defer"):
+            disk.mirrored(queue_id(1), kind)
+        disk.place(frozenset({queue_id(1)}))
+        kept = f"relay/mirror/node-b/defer/{queue_id(1)}"
+        assert disk.find(queue_id(1)) == [f"queue/incoming/{queue_id(1)}", kept]
 
     def test_a_name_that_is_taken_is_kept_and_reported(self, disk):
         """Neither the live message nor the copy is overwritten, whatever kinds collide."""
@@ -291,16 +301,16 @@ class TestPlaceAdopted:
             disk.queue.remove_everything()
             for name in names:
                 disk.mirrored(name)
-                disk.mirrored(name, "defer")
+                disk.mirrored(name, "bounce")
             return lambda: disk.place(frozenset(names))
 
         def check() -> None:
             for name in names:
                 is_live = (disk.queue.root / "incoming" / name).exists()
-                assert not is_live or disk.queue.place("defer", name).exists()
+                assert not is_live or disk.queue.place("bounce", name).exists()
             disk.place(frozenset(names))
             for name in names:
-                assert [path.split("/")[1] for path in disk.find(name)] == ["defer", "incoming"]
+                assert [path.split("/")[1] for path in disk.find(name)] == ["bounce", "incoming"]
             disk.check_live_directories()
 
         assert every_death(prepare, check) >= 2 * len(names)
