@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from controlplane.api.cluster_access import PRINTABLE
+from controlplane.api.cluster_access import PRINTABLE, Since
 from controlplane.api.user_auth import LOGGED_IN
 from controlplane.store.audit import AuditFilter, list_entries
 from controlplane.store.engine import ReadSession
@@ -38,7 +38,7 @@ class AuditQuery(BaseModel):
     actor: str | None = Field(default=None, max_length=64, pattern=PRINTABLE)
     action: str | None = Field(default=None, max_length=64, pattern=PRINTABLE)
     target: str | None = Field(default=None, max_length=320, pattern=PRINTABLE)
-    since: AwareDatetime | None = None
+    since: Since | None = None
     before: int | None = Field(
         default=None, ge=1, le=2**31 - 1, description="Older than this id: the next page."
     )

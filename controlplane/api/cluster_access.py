@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Path, Response, status
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
 
 from controlplane.store.cluster import ClusterStore
 from controlplane.store.crypto import SecretBoxDep
@@ -19,6 +20,18 @@ NodeKey = Annotated[
     str, Path(pattern=NODE_NAME_PATTERN, description="The node's name.", examples=["node-a"])
 ]
 TextKey = Annotated[str, Path(max_length=320, pattern=PRINTABLE)]
+
+YEARS: Final = range(1970, 9999)
+
+
+def _in_these_years(value: datetime) -> datetime:
+    if value.year not in YEARS:
+        raise ValueError(f"a time between {YEARS[0]} and {YEARS[-1]} is needed")
+    return value
+
+
+Since = Annotated[AwareDatetime, AfterValidator(_in_these_years)]
+"""A point in time that every zone and both databases can express."""
 
 NOT_FOUND: Final[dict[int | str, dict[str, Any]]] = {
     404: {"model": Refusal, "description": "There is no such thing."}

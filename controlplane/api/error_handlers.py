@@ -66,7 +66,7 @@ def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     if error.status_code == 404 and error.detail == "Not Found":  # noqa: PLR2004 - HTTP
         return refuse(404, f"There is nothing at {request.url.path}.")
-    return refuse(error.status_code, str(error.detail))
+    return refuse(error.status_code, str(error.detail).rstrip(".") + ".")
 
 
 def _on_integrity_error(request: Request, error: Exception) -> JSONResponse:

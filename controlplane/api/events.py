@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from sqlmodel import Session, col
 
+from controlplane.api.cluster_access import Since
 from controlplane.api.user_auth import LOGGED_IN
 from controlplane.store.engine import ReadSession
 from controlplane.store.ownership_tables import EventRow
@@ -38,7 +39,7 @@ class EventFilter(BaseModel):
 
     node: str | None = Field(default=None, pattern=NODE_NAME_PATTERN)
     kind: str | None = Field(default=None, max_length=64, pattern=KIND_PATTERN)
-    since: AwareDatetime | None = Field(default=None, description="Received at or after this.")
+    since: Since | None = Field(default=None, description="Received at or after this.")
     before: int | None = Field(
         default=None, ge=1, le=2**31 - 1, description="Older than this number: the next page."
     )

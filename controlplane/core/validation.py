@@ -45,6 +45,8 @@ PORTS: Final = (1, 65_535)
 VRRP_PRIORITIES: Final = (1, 254)  # 255 is the address owner, 0 gives up (RFC 9568)
 ROUTER_IDS: Final = (1, 255)
 ADVERT_INT_S: Final = (0.01, 40.95)  # 12 bits of centiseconds (RFC 9568)
+TIMINGS_S: Final = (0, 86_400)
+RETIRED_KEEP_DAYS: Final = (1, 36_500)
 PREFIX_LENS: Final = {4: (8, 32), 6: (16, 128)}
 _NODE_NAME: Final = re.compile(NODE_NAME_PATTERN)
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
@@ -62,8 +64,7 @@ def validate(spec: ClusterSpec) -> tuple[Problem, ...]:
     vips = _check_vips(spec, addresses, findings)
     _check_protocols(spec, findings)
     _check_vrrp(spec, findings)
-    for field, sentence in check_timings(spec.timings):
-        findings.add(f"timings.{field}", sentence)
+    _check_timings(spec, findings)
     if spec.tls is not None:
         _check_tls(spec.tls, findings)
     mail_validation.check(spec, {*addresses.values(), *vips}, findings)
@@ -257,6 +258,15 @@ def _check_vrrp(spec: ClusterSpec, findings: Findings) -> None:
         findings.add(
             field, f"advert_int_s {value} is not a whole number of hundredths of a second."
         )
+
+
+def _check_timings(spec: ClusterSpec, findings: Findings) -> None:
+    """Check that the timings are finite, which agents rely on, and fit together."""
+    for name, value in spec.timings.model_dump().items():
+        limits = RETIRED_KEEP_DAYS if name == "retired_keep_days" else TIMINGS_S
+        findings.in_range(f"timings.{name}", value, *limits)
+    for field, sentence in check_timings(spec.timings):
+        findings.add(f"timings.{field}", sentence)
 
 
 def _check_tls(tls: TlsSpec, findings: Findings) -> None:

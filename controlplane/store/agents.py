@@ -150,8 +150,7 @@ def is_active(row: AgentRow) -> bool:
 def is_ssh_key(line: str) -> bool:
     """Tell whether `line` is one public key of a known type, without options or line breaks."""
     words = line.strip().split(" ")
-    is_one_line = "\n" not in line.strip() and "\r" not in line.strip()
-    return is_one_line and len(words) in SSH_KEY_WORDS and words[0] in SSH_KEY_TYPES
+    return line.strip().isprintable() and len(words) in SSH_KEY_WORDS and words[0] in SSH_KEY_TYPES
 
 
 def _check_keys(request: EnrolRequest) -> None:

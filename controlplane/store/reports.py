@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import select
 from sqlmodel import Session, col
@@ -12,6 +12,10 @@ from sqlmodel import Session, col
 from controlplane.store.clock import read_clock_s
 from controlplane.store.ownership_tables import EventRow, LeaseRow, NodeReportRow
 from nodeagent.core.contract import EventReport, NodeReport
+
+ID_LENGTH: Final = 64
+KIND_LENGTH: Final = 64
+TEXT_LENGTH: Final = 2000
 
 
 def store_report(session: Session, node: str, report: NodeReport) -> None:
@@ -45,32 +49,39 @@ def read_reports(session: Session) -> dict[str, tuple[float, NodeReport]]:
     }
 
 
+def stored_text(text: str, limit: int) -> str:
+    """Return what a text column of `limit` characters takes; PostgreSQL takes no NUL in any.
+
+    A node repeats what was not stored, so what it says must never make its heartbeat fail.
+    """
+    return text.replace("\x00", "\ufffd")[:limit]
+
+
 def store_events(session: Session, node: str, events: Sequence[EventReport]) -> tuple[str, ...]:
     """Keep each event once; return the ids that need not be sent again."""
-    wanted = {event.id: event for event in events}
+    wanted = {stored_text(event.id, ID_LENGTH): event for event in events}
     known = set(
         session.execute(
             select(col(EventRow.event_id)).where(col(EventRow.event_id).in_(list(wanted)))
         ).scalars()
     )
     now_s = read_clock_s(session)
-    for event in events:
-        if event.id in known:
+    for event_id, event in wanted.items():
+        if event_id in known:
             continue
-        known.add(event.id)
         session.add(
             EventRow(
-                event_id=event.id,
+                event_id=event_id,
                 node=node,
-                kind=event.kind,
-                text=event.text,
+                kind=stored_text(event.kind, KIND_LENGTH),
+                text=stored_text(event.text, TEXT_LENGTH),
                 data=dict(event.data),
                 happened_at=event.at.timestamp(),
                 received_at=now_s,
             )
         )
     session.flush()
-    return tuple(wanted)
+    return tuple(dict.fromkeys(event.id for event in events))
 
 
 def add_event(
@@ -88,7 +99,7 @@ def add_event(
             event_id=str(uuid.uuid4()),
             node=node,
             kind=kind,
-            text=text,
+            text=stored_text(text, TEXT_LENGTH),
             data=dict(data or {}),
             happened_at=now_s,
             received_at=now_s,

@@ -8,7 +8,7 @@ from sqlmodel import Session, col
 from controlplane.errors import Conflict, NotFound
 from controlplane.store.clock import read_clock_s
 from controlplane.store.ownership_tables import SwitchoverRow
-from controlplane.store.reports import add_event
+from controlplane.store.reports import TEXT_LENGTH, add_event, stored_text
 from nodeagent.core.contract import SwitchoverResult, SwitchoverWish
 
 
@@ -55,7 +55,7 @@ def finish_switchover(session: Session, node: str, result: SwitchoverResult) -> 
         return
     row.finished_at = read_clock_s(session)
     row.is_ok = result.ok
-    row.text = result.text[:2000]
+    row.text = stored_text(result.text, TEXT_LENGTH)
     row.stall_ms = result.stall_ms
     row.messages = result.messages
     session.add(row)
@@ -72,7 +72,7 @@ def cancel_switchover(session: Session, switchover_id: int, reason: str) -> None
     if row.finished_at is None:
         row.finished_at = read_clock_s(session)
         row.is_ok = False
-        row.text = reason[:2000]
+        row.text = stored_text(reason, TEXT_LENGTH)
         session.add(row)
         session.flush()
 

@@ -130,6 +130,8 @@ def test_a_new_token_replaces_the_old_one(agent: EnrolledAgent, sqlite_database:
         {"ssh_public_key": "no key"},
         {"ssh_public_key": f'command="sh" {SSH_KEY}'},
         {"ssh_public_key": f"{SSH_KEY}\n{SSH_KEY}"},
+        {"ssh_public_key": f"{SSH_KEY}\x00"},
+        {"ssh_host_keys": [f"{SSH_KEY}\x1b[2J"]},
         {"ssh_host_keys": ["no key"]},
         {"node": "Node A"},
     ],

@@ -449,3 +449,26 @@ def test_several_problems_are_all_told() -> None:
     policy = SenderPolicy(domain="a b", action=SenderAction.BLOCKED)
     problems = found(pair(nodes=(node, NODE_B), sender_policies=(policy,)))
     assert set(problems) == {"nodes.0.address", "nodes.0.ssh_port", "sender_policies.0.domain"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "sentence"),
+    [
+        (
+            {"push_interval_s": float("inf")},
+            "push_interval_s",
+            "push_interval_s inf is not between 0 and 86400.",
+        ),
+        ({"promise_s": 86_401}, "promise_s", "promise_s 86401.0 is not between 0 and 86400."),
+        (
+            {"retired_keep_days": 10**30},
+            "retired_keep_days",
+            f"retired_keep_days {10**30} is not between 1 and 36500.",
+        ),
+    ],
+)
+def test_timings_without_an_end_are_refused(
+    changes: dict[str, Any], field: str, sentence: str
+) -> None:
+    """An agent would be sent a number that JSON does not have, and drop the whole answer."""
+    assert found(pair(timings=Timings(**changes)))[f"timings.{field}"] == sentence

@@ -1,0 +1,78 @@
+"""What nodes report, on both databases: kept once, and never a reason for a heartbeat to fail."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from controlplane.store import switchovers
+from controlplane.store.engine import Database
+from controlplane.store.ownership_tables import EventRow, SwitchoverRow
+from controlplane.store.reports import add_event, read_reports, store_events, store_report
+from nodeagent.core.contract import EventReport, NodeReport, Role, SwitchoverResult
+
+
+def event(**content: Any) -> EventReport:
+    """Return something that happened."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    return EventReport(**({"id": "1", "at": at, "kind": "role", "text": "Text."} | content))
+
+
+def stored(database: Database) -> list[EventRow]:
+    """Return all events in their order."""
+    with database.read() as session:
+        return list(session.execute(select(EventRow).order_by(EventRow.number)).scalars())
+
+
+def test_an_event_with_a_nul_byte_is_stored(database: Database) -> None:
+    """PostgreSQL takes no NUL: the node would repeat the event, and each heartbeat would fail."""
+    odd = event(id="odd\x00id", kind="a\x00b", text="x\x00y", data={"file": "\x00"})
+    for _ in range(2):
+        with database.write() as session:
+            assert store_events(session, "node-a", [odd]) == ("odd\x00id",)
+    (row,) = stored(database)
+    assert (row.kind, row.text, row.data) == ("a\ufffdb", "x\ufffdy", {"file": "\x00"})
+
+
+def test_an_event_with_a_long_id_is_stored_once(database: Database) -> None:
+    """What does not fit into its column is cut, not refused; the answer names it in full."""
+    long = event(id="x" * 100)
+    for _ in range(2):
+        with database.write() as session:
+            assert store_events(session, "node-a", [long, long]) == ("x" * 100,)
+    assert len(stored(database)) == 1
+
+
+def test_an_event_of_our_own_is_cut_too(database: Database) -> None:
+    """A sentence of the control plane may quote a node."""
+    with database.write() as session:
+        add_event(session, "switchover", "a\x00b" + "x" * 3000)
+    assert len(stored(database)[0].text) == 2000
+
+
+def test_a_switchovers_end_is_noted_whatever_its_text(database: Database) -> None:
+    """Otherwise the source would report it for ever, and no other could be asked for."""
+    with database.write() as session:
+        wish = switchovers.request_switchover(session, "node-a", "node-b", "admin")
+    assert wish.id is not None
+    result = SwitchoverResult(id=wish.id, ok=False, text="rsync said \x00" + "x" * 3000)
+    with database.write() as session:
+        switchovers.finish_switchover(session, "node-a", result)
+        assert switchovers.current_switchover(session) is None
+        text = session.get_one(SwitchoverRow, wish.id).text
+    assert text.startswith("rsync said \ufffd")
+    assert len(text) == 2000
+
+
+def test_the_last_report_is_kept_whatever_it_says(database: Database) -> None:
+    """A reason with a NUL comes back as it was sent."""
+    for error in ("first", "a\x00b"):
+        report = NodeReport(role=Role.ACTIVE, config_error=error)
+        with database.write() as session:
+            store_report(session, "node-a", report)
+    with database.read() as session:
+        ((age_s, seen),) = read_reports(session).values()
+    assert seen.config_error == "a\x00b"
+    assert 0 <= age_s < 60
