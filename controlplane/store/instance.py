@@ -97,6 +97,7 @@ def finish_if_complete(session: Session, duration_s: float) -> bool:
     _restart_leases(session, memories, duration_s)
     instance.is_recovering = False
     session.add(instance)
+    session.execute(delete(RecoveryReportRow))
     add_event(session, "recovered", "All nodes have reported; leases are granted again.")
     return True
 

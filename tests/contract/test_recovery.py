@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import select
 
 from controlplane.errors import Conflict
 from controlplane.store.engine import Database
+from controlplane.store.ownership_tables import RecoveryReportRow
+from controlplane.store.receipts import ids_of
 from nodeagent.core import contract as wire
 from tests.fakes.ownership_worlds import DURATION_S, NODES, RealWorld, TwinWorld, World
 
@@ -237,3 +240,18 @@ def test_restore_and_recovery_are_events(database: Database) -> None:
     kinds = [event.kind for event in world.events()]
     assert kinds[0] == "restored"
     assert kinds[-2:] == ["struck-off", "recovered"]
+
+
+def test_reports_are_dropped_once_they_are_merged(database: Database) -> None:
+    """They name every message that was ever adopted, a second time."""
+    world = RealWorld(database)
+    world.enrol("node-a")
+    world.enrol("node-b")
+    restored(world)
+    report(world, "node-a", None, adoption(3, M1))
+    with database.read() as session:
+        assert len(session.execute(select(RecoveryReportRow)).all()) == 1
+    report(world, "node-b")
+    with database.read() as session:
+        assert session.execute(select(RecoveryReportRow)).all() == []
+        assert ids_of(session, 3) == {M1}
