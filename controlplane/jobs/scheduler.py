@@ -98,10 +98,12 @@ def start_jobs(tools: Tools) -> BackgroundScheduler:
         timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1}
     )
     watch = CertificateWatch(tools)
-    certificate = guarded("certificate", watch.check)
-    certificate()
-    scheduler.add_job(certificate, "interval", seconds=CERTIFICATE_EVERY_S)
-    scheduler.add_job(guarded("prune", lambda: prune(tools)), "interval", hours=PRUNE_EVERY_H)
-    scheduler.add_job(guarded("renew", tools.tls.renew_own), "interval", hours=RENEW_EVERY_H)
+    watch_once = guarded("certificate", watch.check)
+    watch_once()
+    scheduler.add_job(watch_once, "interval", seconds=CERTIFICATE_EVERY_S, id="certificate")
+    prune_once = guarded("prune", lambda: prune(tools))
+    scheduler.add_job(prune_once, "interval", hours=PRUNE_EVERY_H, id="prune")
+    renew_once = guarded("renew", tools.tls.renew_own)
+    scheduler.add_job(renew_once, "interval", hours=RENEW_EVERY_H, id="renew")
     scheduler.start()
     return scheduler

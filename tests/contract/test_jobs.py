@@ -14,7 +14,7 @@ from sqlmodel import col
 
 from controlplane.core.spec import NodeSpec, TlsSpec
 from controlplane.errors import Conflict, NotFound, Unavailable
-from controlplane.jobs.scheduler import CertificateWatch, Tools, guarded, prune
+from controlplane.jobs.scheduler import CertificateWatch, Tools, guarded, prune, start_jobs
 from controlplane.settings import Settings
 from controlplane.store import config_versions, switchovers
 from controlplane.store.audit import SYSTEM, AuditFilter, list_entries
@@ -172,6 +172,40 @@ def test_a_changed_certificate_is_put_in_place_once(
     assert shown == x509.load_pem_x509_certificate(certificate.encode())
     watch.check()
     assert (tmp_path / UPLOADED_FILE).stat().st_ino == first.st_ino
+
+
+def test_every_job_is_scheduled_and_the_certificate_is_shown_at_once(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    """A server that has just started shows the uploaded certificate to its first client."""
+    tools = tools_of(sqlite_database, tmp_path)
+    certificate, key = make_pair()
+    uploaded = TlsSpec(cert_pem=certificate, key_pem=SecretStr(key))
+    ClusterStore(sqlite_database, tools.box).put_certificate(uploaded, SYSTEM, {})
+    scheduler = start_jobs(tools)
+    try:
+        every_s = {job.id: job.trigger.interval.total_seconds() for job in scheduler.get_jobs()}
+        assert every_s == {"certificate": 2, "prune": 6 * 3600, "renew": 24 * 3600}
+        assert (tmp_path / UPLOADED_FILE).exists()
+    finally:
+        scheduler.shutdown()
+
+
+def test_a_removed_certificate_gives_way_to_the_self_signed_one(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    """The GUI shows its own again, as it did before the upload."""
+    tools = tools_of(sqlite_database, tmp_path)
+    store = ClusterStore(sqlite_database, tools.box)
+    watch = CertificateWatch(tools)
+    before = tools.tls._browsers
+    certificate, key = make_pair()
+    store.put_certificate(TlsSpec(cert_pem=certificate, key_pem=SecretStr(key)), SYSTEM, {})
+    watch.check()
+    uploaded = tools.tls._browsers
+    store.delete_certificate(SYSTEM)
+    watch.check()
+    assert tools.tls._browsers not in {before, uploaded}
 
 
 def test_a_failing_job_does_not_end_the_others() -> None:

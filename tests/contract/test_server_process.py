@@ -26,6 +26,7 @@ from controlplane.store.cluster import ClusterStore
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.instance import ensure_instance
+from controlplane.store.user_tables import UserRow
 from controlplane.tls import ca_pem
 from nodeagent.core.contract import TLS_SERVER_NAME
 from tests.fakes.certificates import make_pair
@@ -172,6 +173,19 @@ def test_tokens_are_made_without_a_running_server(process: Process) -> None:
     tokens = json.loads(done.stdout)
     assert list(tokens) == ["node-a", "node-b"]
     assert all(len(text.partition(".")[2]) == 64 for text in tokens.values())
+
+
+def test_the_admin_is_reset_at_the_console(process: Process) -> None:
+    """Whoever has the host has the control plane: a new password must be set at the next login."""
+    done = process.run("reset-admin")
+    assert done.returncode == 0, done.stderr
+    assert "first password again" in done.stdout
+    database = Database(process.environment["RELAY_DATABASE_URL"])
+    with database.read() as session:
+        assert session.get_one(UserRow, "admin").must_change_password
+        actions = [row.action for row in list_entries(session, AuditFilter())]
+    database.close()
+    assert actions == ["user.reset", "user.create"]
 
 
 def test_a_wrong_node_name_is_one_sentence(process: Process) -> None:
