@@ -45,9 +45,13 @@ FOR_A_RESTART: Final = ("inet_interfaces", "inet_protocols")
 
 def _run(*command: str) -> str:
     """Run a checker; its complaint, on whichever stream, is the refusal."""
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        text = f"`{' '.join(command)}` did not end within {COMMAND_TIMEOUT_S} s."
+        raise Refused(text) from error
     output = (done.stderr + done.stdout).strip()
     if done.returncode != 0:
         raise Refused(f"`{' '.join(command)}` says: {output[-600:] or done.returncode}")

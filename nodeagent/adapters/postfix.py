@@ -15,6 +15,7 @@ from nodeagent.errors import ToolFailed
 
 SYSTEMD: Final = Path("/run/systemd/system")
 SUPERVISED_WITHIN_S: Final = 5.0
+COMMAND_LIMIT_S: Final = 30
 
 DELIVERY_PROGRAMS: Final = frozenset(
     {"qmgr", "oqmgr", "nqmgr", "smtp", "lmtp", "pipe", "local", "virtual", "error", "discard"}
@@ -120,12 +121,18 @@ class Postfix:
 
         (`postfix reload` has postsuper(1) look through the whole queue in the background.)
         """
+        shown = f"`{' '.join(command)}`"
         with tempfile.TemporaryFile() as output:
-            done = subprocess.run(command, stdout=output, stderr=output, timeout=30, check=False)
+            try:
+                done = subprocess.run(
+                    command, stdout=output, stderr=output, timeout=COMMAND_LIMIT_S, check=False
+                )
+            except subprocess.TimeoutExpired as error:
+                raise ToolFailed(f"{shown} did not end within {COMMAND_LIMIT_S} s.") from error
             output.seek(0)
             said = output.read().decode(errors="replace").strip()
         if done.returncode != 0:
-            raise ToolFailed(f"`{' '.join(command)}` failed: {said[-300:]}")
+            raise ToolFailed(f"{shown} failed: {said[-300:] or 'the mail log says why.'}")
 
     def flush(self) -> None:
         """Have every queued message tried now, `postqueue -f` (postqueue(1))."""

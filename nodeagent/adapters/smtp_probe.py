@@ -7,6 +7,7 @@ the files that it has not read, so the probe looks which process has taken its c
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -48,13 +49,17 @@ def _is_greeted_by_another(port: int, before: Collection[int]) -> bool:
 
 def _socket_of_server(connection: socket.socket) -> str:
     """Return what the other end of a loopback connection is called in /proc/PID/fd (proc(5))."""
-    own, server = connection.getsockname()[1], connection.getpeername()[1]
+    ends = [_shown(*connection.getpeername()), _shown(*connection.getsockname())]
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        ports = tuple(int(address.rpartition(":")[2], 16) for address in fields[1:3])
-        if ports == (server, own):
+        if fields[1:3] == ends:
             return f"socket:[{fields[9]}]"
     raise OSError("The kernel does not show our connection.")
+
+
+def _shown(address: str, port: int) -> str:
+    """Return an address as /proc/net/tcp has it: in the byte order of the machine."""
+    return f"{struct.unpack('=I', socket.inet_aton(address))[0]:08X}:{port:04X}"
 
 
 def _has_open(pid: int, name: str) -> bool:

@@ -174,6 +174,7 @@ def test_a_reload_keeps_the_master_and_another_protocol_needs_a_new_one(relay):
     groups = control_groups.paths_of(first)
     relay.files.apply(relay.bundle(1, "message_size_limit = 1000000\n"))
     assert postfix.master_pid() == first
+    relay.postfix.let_postfix_in()
     relay.files.apply(with_protocols(relay, 2))
     second = postfix.master_pid()
     assert second not in {None, first}
@@ -190,6 +191,7 @@ def test_what_does_not_come_back_from_a_restart_gets_its_old_files_again(relay):
     before = relay.snapshot()
     line = f"127.0.0.1:{relay.postfix.port} inet n - n - - no_such_daemon\n"
     broken = ConfigFile(path="/etc/postfix/master.cf", content=line)
+    relay.postfix.let_postfix_in()
     with pytest.raises(Refused, match=r"postfix|Postfix"):
         relay.files.apply(with_protocols(relay, 2, broken))
     assert {path: text for path, text in relay.snapshot().items() if path in before} == before
@@ -217,6 +219,7 @@ def test_a_supervised_postfix_is_started_again_by_its_supervisor(relay):
         try:
             postfix = Postfix(relay.postfix.queue, config)
             first = wait_for_master(postfix)
+            relay.postfix.let_postfix_in()
             postfix.restart()
             second = wait_for_master(postfix)
             assert second != first

@@ -254,6 +254,7 @@ def test_a_restart_of_postfix_alone_fences_nothing_and_the_freezer_finds_the_new
     postfix.wait_until_deferred(2)
     server = Postfix(postfix.queue, postfix.config)
     before, ids = server.master_pid(), postfix.ids()
+    postfix.let_postfix_in()
     server.restart()
     assert server.master_pid() not in {None, before}
     assert guard.client.status()[0].is_proven

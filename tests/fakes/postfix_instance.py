@@ -97,12 +97,16 @@ class PostfixInstance:
         """Return the config_directory."""
         return self.root / "etc/postfix"
 
-    def write_config(self) -> None:
-        """Write main.cf and master.cf and the directories they need."""
+    def let_postfix_in(self) -> None:
+        """Let Postfix's user pass through the directories above; each pytest run locks its own."""
         self.root.chmod(0o755)
         for parent in self.root.parents:
             if parent.stat().st_uid == os.getuid() and parent.name:
                 parent.chmod(parent.stat().st_mode | 0o055)
+
+    def write_config(self) -> None:
+        """Write main.cf and master.cf and the directories they need."""
+        self.let_postfix_in()
         for directory in (self.config, self.queue, self.root / "data"):
             directory.mkdir(parents=True, exist_ok=True)
         shutil.chown(self.root / "data", "postfix", "postfix")
