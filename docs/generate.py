@@ -25,7 +25,7 @@ import typer.main  # noqa: E402 - the path above comes first
 from pydantic import BaseModel  # noqa: E402
 from pydantic.fields import FieldInfo  # noqa: E402
 
-from nodeagent import guard  # noqa: E402
+from nodeagent import guard, guard_server  # noqa: E402
 from nodeagent.core import actions, lease  # noqa: E402
 from nodeagent.core.contract import Timings  # noqa: E402
 from nodeagent.core.decision import HOUSEKEEPING, OWNERSHIP, Rule  # noqa: E402
@@ -292,7 +292,7 @@ def timings_page() -> str:
             f"after the deadline: {lease.DRAIN_SHARE:g} of the margin; then they are killed",
         ),
         ("a freeze ends at the latest", f"{guard.FREEZE_LIMIT_S:g} s", "after it began"),
-        ("the guard looks", f"{guard.POLL_S:g} s", "at most after it looked last"),
+        ("the guard looks", f"{guard_server.POLL_S:g} s", "at most after it looked last"),
     )
     return page(
         "Timings",

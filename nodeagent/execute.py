@@ -16,6 +16,7 @@ from nodeagent.core import actions as act
 from nodeagent.core import contract as wire
 from nodeagent.core.contract import ReceiptState
 from nodeagent.core.guard_state import ProofKind, ProofOffer
+from nodeagent.core.honoured import honoured_receipts
 from nodeagent.core.lease import (
     Proof,
     drain_limit_s,
@@ -97,7 +98,8 @@ class Executor:
         self._ports.host.fault_point("reconciled")
         if answer.lease is None:
             raise Refused(answer.reason)
-        self._honour(answer.elsewhere)
+        for receipt in honoured_receipts(answer.elsewhere):
+            self._ports.ledger.note_receipt(receipt)
         self._ports.ledger.note_generation(obs.node, answer.lease.generation)
         retired = {owned.id: owned.receipt for owned in answer.elsewhere}
         proof = proof_from_renewal(sent_s, answer.lease.generation, obs.timings)
@@ -109,23 +111,6 @@ class Executor:
             self._ports.host.flush()
             text = f"{len(ids) - len(retired)} messages taken back, {len(retired)} retired."
             self._ports.host.event("reconciled", text)
-
-    def _honour(self, elsewhere: tuple[wire.OwnedElsewhere, ...]) -> None:
-        """Remember every receipt that is about to retire mail here."""
-        ids: dict[int, list[str]] = {}
-        receipts = {owned.receipt: owned for owned in elsewhere}
-        for owned in elsewhere:
-            ids.setdefault(owned.receipt, []).append(owned.id)
-        for number, owned in receipts.items():
-            self._ports.ledger.note_receipt(
-                wire.RememberedReceipt(
-                    number=number,
-                    queue=owned.queue,
-                    generation=owned.generation,
-                    holder=owned.owner,
-                    ids=tuple(ids[number]),
-                )
-            )
 
     def _ask_promises(self, action: act.AskPromises, obs: Observation) -> None:
         if obs.guard is None:

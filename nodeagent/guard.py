@@ -19,7 +19,6 @@ import math
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +40,7 @@ from nodeagent.adapters.standstill import Standstill
 from nodeagent.core.guard_state import GuardState, ProofKind, ProofOffer, after_aside, judge_proof
 from nodeagent.core.log_format import configure_log
 from nodeagent.errors import AgentError, Refused, ToolFailed
-from nodeagent.guard_server import POLL_S, GuardServer
+from nodeagent.guard_server import GuardServer
 from nodeagent.settings import AgentSettings, check_filesystem, load_settings
 
 log = structlog.get_logger()
@@ -110,17 +109,13 @@ class Guard:
                 self._end_freeze("the lease ran out")
             if now_s < self._state.drain_until_s:
                 self._postfix.signal_deliverers(signal.SIGSTOP, only="qmgr")
-                self._wait_for_deliveries(self._state.drain_until_s)
+                self._postfix.wait_for_deliveries(self._state.drain_until_s)
             self._set_aside("the lease was not renewed in time")
         elif self._owed_fence:
             self._set_aside(self._owed_fence)
         freeze = self._freeze
         if freeze is not None and freeze.is_valid and now_s - freeze.still_s > FREEZE_LIMIT_S:
             self._end_freeze("the agent held a freeze for too long")
-
-    def _wait_for_deliveries(self, until_s: float) -> None:
-        while self._postfix.busy_deliverers() and boot_time_s() < until_s:
-            time.sleep(POLL_S)
 
     def _end_freeze(self, reason: str) -> None:
         self._standstill.end()
@@ -231,8 +226,8 @@ class Guard:
             raise Refused("The receipt on disk is of another generation.")
         if not self._state.is_proven(boot_time_s()) or self._has_pending:
             raise Refused("Adopted mail is placed only while the own lease is proved.")
-        is_done = queue_dirs.place_adopted(self._dirs, mirror, ids, self._report_quarantined)
-        return {"done": is_done}
+        report = self._report_quarantined
+        return {"done": queue_dirs.place_adopted(self._dirs, mirror, ids, report)}
 
     def _op_drain(self, connection: socket.socket, _request: dict[str, Any]) -> dict[str, Any]:
         """Stop handing out mail; the answer says how many deliveries are still under way."""

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from nodeagent.adapters import control_groups
+from nodeagent.adapters.clock import boot_time_s
 from nodeagent.errors import ToolFailed
 
 SYSTEMD: Final = Path("/run/systemd/system")
 SUPERVISED_WITHIN_S: Final = 5.0
 COMMAND_LIMIT_S: Final = 30
+POLL_S: Final = 0.02
 
 DELIVERY_PROGRAMS: Final = frozenset(
     {"qmgr", "oqmgr", "nqmgr", "smtp", "lmtp", "pipe", "local", "virtual", "error", "discard"}
@@ -115,6 +117,11 @@ class Postfix:
             for pid, name in self.deliverers()
             if name not in {"qmgr", "oqmgr", "nqmgr"} and _has_open(pid, active)
         )
+
+    def wait_for_deliveries(self, until_s: float) -> None:
+        """Return once no delivery is under way, or at `until_s` of the boot's clock."""
+        while self.busy_deliverers() and boot_time_s() < until_s:
+            time.sleep(POLL_S)
 
     def _run(self, *command: str) -> None:
         """Run a command; its output goes to a file, because what it leaves behind keeps that open.

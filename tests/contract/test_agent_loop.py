@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,12 +33,13 @@ from nodeagent.loop import Agent
 from nodeagent.observe import Sources
 from nodeagent.settings import AgentSettings
 from tests.contract.test_guard import GuardProcess
-from tests.fakes.lease_twin import LeaseTwin
+from tests.fakes.lease_twin import LeaseTwin, TwinReceipt
 from tests.fakes.postfix_queue import PostfixQueue, message, queue_id
 
 TIMINGS = wire.Timings(
     lease_duration_s=600, lease_margin_s=3, lease_renew_deadline_s=500, promise_s=600
 )
+DAY_S = 86400.0
 NODES = (NodeFacts("node-a", "198.51.100.11"), NodeFacts("node-b", "198.51.100.12"))
 
 
@@ -181,6 +183,36 @@ def test_mail_under_a_short_id_does_not_keep_a_node_fenced(tmp_path):
         assert (lone.queue.root / "incoming/3F2A14E8").is_file()
     finally:
         lone.close()
+
+
+def test_retired_mail_goes_when_the_days_have_passed_here_and_there(node):
+    """From the fence over the receipt to the removal; before that, not one file is missing."""
+    gone, kept = PostfixQueue(node.queue.root).accept(1, 2)
+    receipt = TwinReceipt(1, "node-a", 5, "node-b", {gone})
+    node.client.twin.state.receipts[1] = receipt
+    node.guard.client.set_aside("a test")
+    node.settle()
+    retired = node.guard.relay / "retired/1"
+    file = retired / "incoming" / gone
+    assert (node.queue.root / "incoming" / kept).is_file()
+    for age_days, done_days in ((0, 15), (15, None), (15, 13)):
+        os.utime(retired, (time.time() - age_days * DAY_S,) * 2)
+        receipt.done_at = None if done_days is None else time.monotonic() - done_days * DAY_S
+        node.renewals()
+        assert file.is_file()
+    receipt.done_at = time.monotonic() - 15 * DAY_S
+    node.client.is_cut = True
+    node.renewals()
+    assert file.is_file()
+    node.client.is_cut = False
+    until_s = time.monotonic() + 20
+    while retired.exists():
+        assert time.monotonic() < until_s, "it was not removed"
+        node.renewals()
+    node.renewals()
+    told = [event for request in node.client.heartbeats for event in request.events]
+    assert "retired-removed" in [event.kind for event in told]
+    assert (node.queue.root / "incoming" / kept).is_file()
 
 
 def in_the_way(path: Path) -> None:
