@@ -23,7 +23,9 @@ from nodeagent.core.push_rules import PushOffer
 from nodeagent.core.push_wire import (
     Commit,
     commit_message,
+    number_of,
     offer_message,
+    text_of,
     ungroup_keys,
     ungroup_manifest,
 )
@@ -129,12 +131,12 @@ class Pusher:
             self._session = None
             raise
         if not must_look and not offer.is_full:
-            messages = self._commit(copy, Commit(offer, 0, {}, frozenset(), None))["messages"]
+            answer = self._commit(copy, Commit(offer, 0, {}, frozenset(), None))
             return PushResult(
                 generation=offer.generation,
                 sequence=offer.sequence,
                 taken_at_s=taken_at_s,
-                messages=messages,
+                messages=number_of(answer, "messages"),
             )
         base = Base(copy.known, is_full=offer.is_full, trust_events=copy.is_ours)
         snapshot = self._snapshots.take(self._log, base, freezer())
@@ -164,10 +166,11 @@ class Pusher:
         if session is not None and copy is not None and is_same and self._link.is_open:
             return session, copy
         answer = self._link.ask({"op": "begin", **offer_message(question)})
-        session = _Session(answer["token"], question.generation)
-        if copy is None or answer["agent"] != question.agent:
-            copy = _Copy(question.generation, answer["sequence"])
-        elif (copy.generation, copy.sequence) != (question.generation, answer["sequence"]):
+        session = _Session(text_of(answer, "token"), question.generation)
+        sequence = number_of(answer, "sequence")
+        if copy is None or answer.get("agent") != question.agent:
+            copy = _Copy(question.generation, sequence)
+        elif (copy.generation, copy.sequence) != (question.generation, sequence):
             copy.is_sure = False
         self._session, self._copy = session, copy
         return session, copy
@@ -178,7 +181,7 @@ class Pusher:
         is_full = is_due or not (copy.is_sure and self._log.is_complete)
         if is_full:
             answer = self._link.ask({"op": "manifest"})
-            copy.generation, copy.sequence = question.generation, answer["sequence"]
+            copy.generation, copy.sequence = question.generation, number_of(answer, "sequence")
             copy.known = ungroup_manifest(answer, "files")
             for key in copy.rejected:
                 copy.known.pop(key, None)
@@ -199,17 +202,18 @@ class Pusher:
         sizes = {key: facts.size for key, facts in snapshot.puts.items()}
         listed = None if snapshot.listed is None else frozenset(snapshot.listed)
         answer = self._commit(copy, Commit(offer, attempt, sizes, snapshot.gone, listed))
+        messages = number_of(answer, "messages")
         rejected = ungroup_keys(answer, "rejected")
         missing = ungroup_keys(answer, "missing")
         self._note_content(copy, snapshot, rejected, missing)
         self._watch.give_back(self._log, Changes(touched=set(missing)))
         expected = sum(1 for key in copy.known if is_message(key.kind))
-        copy.is_sure = copy.is_sure and (answer["messages"] == expected or bool(rejected))
+        copy.is_sure = copy.is_sure and (messages == expected or bool(rejected))
         return PushResult(
             generation=offer.generation,
             sequence=offer.sequence,
             taken_at_s=snapshot.taken_at_s,
-            messages=answer["messages"],
+            messages=messages,
             sent=len(snapshot.puts),
             removed=len(snapshot.gone),
             is_full=offer.is_full,

@@ -32,14 +32,16 @@ class Commit:
     listed: frozenset[Key] | None
 
 
-def _int(message: Message, name: str) -> int:
+def number_of(message: Message, name: str) -> int:
+    """Return a field that is a number from 0 to `LARGEST`; raises `Refused`."""
     value = message.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST:
         raise Refused(f"The field {name!r} must be a number.")
     return value
 
 
-def _text(message: Message, name: str) -> str:
+def text_of(message: Message, name: str) -> str:
+    """Return a field that is text of at most `LONGEST_NAME` characters; raises `Refused`."""
     value = message.get(name)
     if not isinstance(value, str) or not 0 < len(value) <= LONGEST_NAME:
         raise Refused(f"The field {name!r} must be text.")
@@ -79,7 +81,7 @@ def _sizes(message: Message, name: str) -> dict[Key, int]:
     if not all(isinstance(sizes, dict) for sizes in groups.values()):
         raise Refused(f"The field {name!r} must hold objects.")
     return {
-        _key(kind, queue_id): _int(sizes, queue_id)
+        _key(kind, queue_id): number_of(sizes, queue_id)
         for kind, sizes in groups.items()
         for queue_id in sizes
     }
@@ -141,12 +143,12 @@ def offer_message(offer: PushOffer) -> dict[str, Any]:
 def read_offer(message: Message) -> PushOffer:
     """Return the offer in a request; raises `Refused`."""
     return PushOffer(
-        queue=_text(message, "queue"),
-        generation=_int(message, "generation"),
-        agent=_text(message, "agent"),
+        queue=text_of(message, "queue"),
+        generation=number_of(message, "generation"),
+        agent=text_of(message, "agent"),
         holds_vips=_texts(message, "holds_vips"),
-        sequence=_int(message, "sequence"),
-        base=_int(message, "base"),
+        sequence=number_of(message, "sequence"),
+        base=number_of(message, "base"),
         is_full=message.get("is_full") is True,
     )
 
@@ -173,7 +175,7 @@ def read_commit(message: Message) -> Commit:
         raise Refused("A push has a sequence number, and a full one lists everything.")
     return Commit(
         offer=offer,
-        attempt=_int(message, "attempt"),
+        attempt=number_of(message, "attempt"),
         puts=_sizes(message, "puts"),
         removes=_keys(message, "removes"),
         listed=_keys(message, "listed") if offer.is_full else None,
@@ -187,4 +189,4 @@ def read_promise(message: Message) -> tuple[str, float]:
         raise Refused("The field 'length_s' must be a number.")
     if not 0 < length_s <= LARGEST:
         raise Refused("The field 'length_s' must be a number above zero.")
-    return _text(message, "queue"), float(length_s)
+    return text_of(message, "queue"), float(length_s)
