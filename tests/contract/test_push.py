@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -289,7 +290,7 @@ class TestUnknownOutcome:
             words = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
             if "nodeagent.receive" in words and wanted in words and "env " not in words[:4]:
                 os.kill(int(process.parent.name), signal.SIGKILL)
-        with pytest.raises(Unreachable):
+        with suppress(Unreachable):  # unless ssh(1) has noticed already: then a new one is begun
             pair.push()
         assert pair.push().messages == 2
         assert pair.keys() == {mail(queue_id(2)), mail(queue_id(3))}
