@@ -242,7 +242,7 @@ class Guard:
             raise Refused("Nothing is pushed while the lease is not proved or mail is pending.")
         self._freeze = Freeze(connection, boot_time_s())
         try:
-            self._standstill.begin()
+            self._freeze.began_s = self._standstill.begin()
         except ToolFailed:
             self._freeze = None
             self._standstill.end()

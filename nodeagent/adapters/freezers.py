@@ -28,6 +28,10 @@ COMMAND_LIMIT_S: Final = 30.0
 _CONTAINER_ID: Final = re.compile(r"(?:docker[-/])([0-9a-f]{64})")
 
 
+class StillRunning(ToolFailed):
+    """Not every process of Postfix stood in time."""
+
+
 class Freezer(Protocol):
     """`freeze` returns once nothing of Postfix runs any more; both are idempotent.
 
@@ -36,8 +40,8 @@ class Freezer(Protocol):
 
     name: str
 
-    def freeze(self) -> None:
-        """Stop every process of Postfix."""
+    def freeze(self, within_s: float = FROZEN_WITHIN_S) -> None:
+        """Stop every process of Postfix; the kernel's own freezers give up after `within_s`."""
 
     def thaw(self) -> None:
         """Let them go on."""
@@ -50,11 +54,11 @@ def _write(path: Path, text: str) -> None:
         raise ToolFailed(f"Cannot write {text!r} to {path}: {error.strerror}.") from error
 
 
-def _wait_for(path: Path, wanted: str) -> None:
-    deadline_s = time.monotonic() + FROZEN_WITHIN_S
+def _wait_for(path: Path, wanted: str, within_s: float) -> None:
+    deadline_s = time.monotonic() + within_s
     while wanted not in _read(path):
         if time.monotonic() > deadline_s:
-            raise ToolFailed(f"{path} does not say {wanted!r} after {FROZEN_WITHIN_S:g} s.")
+            raise StillRunning(f"{path} does not say {wanted!r} after {within_s:g} s.")
         time.sleep(0.0002)
 
 
@@ -73,10 +77,10 @@ class CgroupV2Freezer:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def freeze(self) -> None:
+    def freeze(self, within_s: float = FROZEN_WITHIN_S) -> None:
         """Write 1 and wait until `cgroup.events` says frozen."""
         _write(self._directory / "cgroup.freeze", "1")
-        _wait_for(self._directory / "cgroup.events", "frozen 1")
+        _wait_for(self._directory / "cgroup.events", "frozen 1", within_s)
 
     def thaw(self) -> None:
         """Write 0."""
@@ -91,10 +95,10 @@ class CgroupV1Freezer:
     def __init__(self, directory: Path) -> None:
         self._state = directory / "freezer.state"
 
-    def freeze(self) -> None:
+    def freeze(self, within_s: float = FROZEN_WITHIN_S) -> None:
         """Write FROZEN and wait until the state, which passes through FREEZING, says so."""
         _write(self._state, "FROZEN")
-        _wait_for(self._state, "FROZEN")
+        _wait_for(self._state, "FROZEN", within_s)
 
     def thaw(self) -> None:
         """Write THAWED."""
@@ -120,7 +124,7 @@ class DockerFreezer:
         except DockerException as error:
             raise ToolFailed(f"Docker refuses to {verb} {self._container_id[:12]}.") from error
 
-    def freeze(self) -> None:
+    def freeze(self, within_s: float = FROZEN_WITHIN_S) -> None:  # noqa: ARG002 - the engine's own
         """Pause the container."""
         self._call("pause")
 
@@ -153,7 +157,7 @@ class CommandFreezer:
             return False
         return (_run(self._is_running).returncode == 0) is is_thawed
 
-    def freeze(self) -> None:
+    def freeze(self, within_s: float = FROZEN_WITHIN_S) -> None:  # noqa: ARG002 - the tool's own
         """Run the first command."""
         if not self._is_done(is_thawed=False):
             _check(self._freeze)
