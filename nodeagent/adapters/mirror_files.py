@@ -100,8 +100,8 @@ class MirrorFiles:
 
     def defect_at_rest(self, key: Key) -> str | None:
         """Return what is wrong with a message in the mirror; reads it whole only in doubt."""
-        path = self.place_of(key)
-        return self._defect_of_status(key, path.lstat()) or find_defect_at_rest(path)
+        path = f"{self.path}/{key.kind}/{key.id}"  # an adoption looks at every message of a queue
+        return self._defect_of_status(key, os.lstat(path)) or find_defect_at_rest(path)
 
     def _defect_of_status(self, key: Key, status: os.stat_result) -> str | None:
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:

@@ -133,12 +133,12 @@ def set_aside(dirs: QueueDirs) -> int:
     return sum(1 for _ in files_below(aside))
 
 
-def _move(dirs: QueueDirs, source: Path, target: Path) -> None:
+def _move(dirs: QueueDirs, source: str | Path, target: str | Path) -> None:
     try:
-        source.rename(target)
+        os.rename(source, target)  # noqa: PTH104 - called for every message of a long queue
     except FileNotFoundError:
-        dirs.make_directory(target.parent)
-        source.rename(target)
+        dirs.make_directory(Path(target).parent)
+        os.rename(source, target)  # noqa: PTH104 - the same
 
 
 def _way_back(dirs: QueueDirs, aside: Path, path: Path, retired: Mapping[str, int]) -> Path:
@@ -200,8 +200,14 @@ def _remove_empty(directory: Path) -> None:
     directory.rmdir()
 
 
-def _adopted_files(mirror: Path, ids: frozenset[str]) -> Iterator[tuple[Path, str]]:
-    """Yield each file that an adoption places, and its queue, in the order of placing.
+def _names_in(directory: Path) -> Iterator[str]:
+    """Yield what is in a flat directory; one that is not there has nothing."""
+    if directory.is_dir():
+        yield from (entry.name for entry in os.scandir(directory))
+
+
+def _adopted_files(mirror: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield (kind, queue id, queue) of what an adoption places, in the order of placing.
 
     The bounce logs go first, so that a message never runs without its history. The deferral logs
     stay behind but for held mail: qmgr(8) removes the one of a message that it takes out of
@@ -209,13 +215,12 @@ def _adopted_files(mirror: Path, ids: frozenset[str]) -> Iterator[tuple[Path, st
     """
     for log in LOG_QUEUES:
         if log != "defer":
-            yield from ((path, log) for path in files_below(mirror / log))
-    for path in files_below(mirror / "hold"):
-        log_path = mirror / "defer" / path.name
-        if path.name in ids and log_path.exists():
-            yield log_path, "defer"
-    yield from ((path, "hold") for path in files_below(mirror / "hold"))
-    yield from ((path, "incoming") for path in files_below(mirror / "mail"))
+            yield from ((log, name, log) for name in _names_in(mirror / log))
+    for name in _names_in(mirror / "hold"):
+        if (mirror / "defer" / name).exists():
+            yield "defer", name, "defer"
+    yield from (("hold", name, "hold") for name in _names_in(mirror / "hold"))
+    yield from (("mail", name, "incoming") for name in _names_in(mirror / "mail"))
 
 
 def place_adopted(
@@ -231,20 +236,18 @@ def place_adopted(
     Returns True once nothing of the receipt is left to be placed, and the renames are on disk.
     """
     moved = 0
-    for path, queue in _adopted_files(mirror, ids):
-        if path.name not in ids:
+    for kind, name, queue in _adopted_files(mirror):
+        if name not in ids:
             continue
         if moved >= limit:
             return False
         moved += 1
-        place = dirs.live / queue / path.name
-        if queue in HASHED_QUEUES:
-            place = dirs.live / queue / hashed_directory(path.name) / path.name
+        hashed = f"{hashed_directory(name)}/" if queue in HASHED_QUEUES else ""
+        place = f"{dirs.live}/{queue}/{hashed}{name}"
         if os.path.lexists(place):
-            name = f"{path.parent.name}/{path.name}"
-            report(f"{name} is in the live queue already; the copy is kept.")
-            place = mirror / "quarantine" / name.replace("/", ".")
-        _move(dirs, path, place)
+            report(f"{kind}/{name} is in the live queue already; the copy is kept.")
+            place = f"{mirror}/quarantine/{kind}.{name}"
+        _move(dirs, f"{mirror}/{kind}/{name}", place)
     sync_filesystem(dirs.live)
     return True
 

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
+from typing import Final
 
 from nodeagent.core.queue_files import find_defect, looks_whole
 
-_END_BYTES = 2
+NOT_PLAIN: Final = "it is not a plain file"
+_END_BYTES: Final = 2
 
 
-def find_defect_at_rest(path: Path) -> str | None:
+def find_defect_at_rest(path: str | Path) -> str | None:
     """Return what is wrong with a message's content, None if it is whole."""
-    if not stat.S_ISREG(path.lstat().st_mode):
-        return "it is not a plain file"
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        size = os.fstat(descriptor).st_size
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno not in {errno.ELOOP, errno.ENXIO}:
+            raise
+        return NOT_PLAIN
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return NOT_PLAIN
         head = os.pread(descriptor, _END_BYTES, 0)
-        if looks_whole(head, os.pread(descriptor, _END_BYTES, max(0, size - _END_BYTES))):
-            return None
+        tail = os.pread(descriptor, _END_BYTES, max(0, status.st_size - _END_BYTES))
     finally:
         os.close(descriptor)
-    return find_defect(path.read_bytes())
+    return None if looks_whole(head, tail) else find_defect(Path(path).read_bytes())
