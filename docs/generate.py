@@ -303,7 +303,8 @@ def timings_page() -> str:
         table(("what", "time", "counted"), fixed),
         "## What is refused",
         "`lease_retry_s` < `lease_renew_deadline_s` < `lease_duration_s` - `lease_margin_s`, and"
-        " `promise_s` > `lease_margin_s` + `lease_retry_s`. The control plane refuses"
+        " `promise_s` > `lease_margin_s` + `lease_retry_s`, and `promise_s` > `lease_duration_s` -"
+        " `lease_renew_deadline_s`. The control plane refuses"
         " anything else, one sentence a field:",
         _checks_of_timings(),
     )

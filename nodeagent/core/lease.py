@@ -75,11 +75,13 @@ def check_timings(timings: Timings) -> list[tuple[str, str]]:
     """Return (field, sentence) for every pair of timings that does not fit together.
 
     The rule of section 4.8: retry < renew deadline < duration - margin. A promise must outlast its
-    own margin and one retry, or a failsafe would flap.
+    own margin and one retry, or a failsafe would flap; and it must take a node back to where no
+    failsafe is due, or asking for promises would leave no turn for a push.
     """
     proof_s = timings.lease_duration_s - timings.lease_margin_s
     renewing_s = timings.lease_renew_deadline_s
     shortest_s = timings.lease_margin_s + timings.lease_retry_s
+    restful_s = timings.lease_duration_s - renewing_s
     rules = (
         (
             timings.lease_retry_s < renewing_s,
@@ -95,6 +97,11 @@ def check_timings(timings: Timings) -> list[tuple[str, str]]:
             timings.promise_s > shortest_s,
             "promise_s",
             f"must be greater than lease_margin_s + lease_retry_s ({shortest_s:g})",
+        ),
+        (
+            timings.promise_s > restful_s,
+            "promise_s",
+            f"must be greater than lease_duration_s - lease_renew_deadline_s ({restful_s:g})",
         ),
     )
     return [

@@ -31,7 +31,7 @@ def test_the_default_timings_fit():
 
 @given(SECONDS, SECONDS, SECONDS, SECONDS, SECONDS)
 def test_timings_pass_exactly_when_the_rule_holds(duration, margin, renew, retry, promise):
-    """Retry < renew deadline < duration - margin, and a promise outlasts margin and retry."""
+    """Retry < renew deadline < duration - margin, and a promise outlasts what it must."""
     timings = Timings(
         lease_duration_s=duration,
         lease_margin_s=margin,
@@ -40,6 +40,7 @@ def test_timings_pass_exactly_when_the_rule_holds(duration, margin, renew, retry
         promise_s=promise,
     )
     fits = retry < renew < duration - margin and promise > margin + retry
+    fits = fits and promise > duration - renew
     assert (check_timings(timings) == []) is fits
 
 
@@ -48,7 +49,8 @@ def test_timings_pass_exactly_when_the_rule_holds(duration, margin, renew, retry
     [
         ({"lease_retry_s": 5.0}, "lease_retry_s"),
         ({"lease_renew_deadline_s": 12.0}, "lease_renew_deadline_s"),
-        ({"promise_s": 5.0}, "promise_s"),
+        ({"promise_s": 5.0, "lease_renew_deadline_s": 11.0}, "promise_s"),
+        ({"promise_s": 10.0}, "promise_s"),
     ],
 )
 def test_each_violation_names_its_field_in_a_sentence(overrides, field):
@@ -75,6 +77,20 @@ def test_failsafe_is_due_once_the_renew_deadline_is_used_up():
     """Twelve seconds proved, five of renewing: due at seven seconds left."""
     assert not is_failsafe_due(7.1, Timings())
     assert is_failsafe_due(7.0, Timings())
+
+
+@given(SECONDS, SECONDS, SECONDS, SECONDS, SECONDS)
+def test_a_fresh_promise_leaves_turns_for_pushes(duration, margin, renew, retry, promise):
+    """Timings that fit never leave a failsafe due that has just succeeded."""
+    timings = Timings(
+        lease_duration_s=duration,
+        lease_margin_s=margin,
+        lease_renew_deadline_s=renew,
+        lease_retry_s=retry,
+        promise_s=promise,
+    )
+    if not check_timings(timings):
+        assert not is_failsafe_due(proof_from_promises(0.0, 1, timings).deadline_s, timings)
 
 
 def test_the_default_timings_leave_time_for_promises():
