@@ -10,6 +10,7 @@ from controlplane import __version__
 from controlplane.api.agent_auth import RefusalLog
 from controlplane.api.body_limit import CONTENT_TOO_LARGE, MIB, BodyLimit, larger_limits
 from controlplane.api.error_handlers import install_error_handlers
+from controlplane.api.permissions import declare_permissions
 from controlplane.api.routers import ROUTERS
 from controlplane.settings import Settings
 from controlplane.store.engine import Database
@@ -28,6 +29,10 @@ what names the messages of a queue as much as `RELAY_MAX_LIST_MIB` says.
 
 TAGS = [
     {"name": "session", "description": "Log in, log out, change the own password."},
+    {"name": "profile", "description": "The own preferences, second factor, sessions, tokens."},
+    {"name": "users", "description": "Who may log in, with which role."},
+    {"name": "sessions", "description": "Everybody's open sessions."},
+    {"name": "tokens", "description": "Everybody's API tokens."},
     {"name": "cluster", "description": "Settings and timings that all nodes share."},
     {"name": "nodes", "description": "The relay hosts, their enrolment and their reports."},
     {"name": "vips", "description": "The virtual addresses on which mail is accepted."},
@@ -75,9 +80,10 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     )
     app.state.settings = settings
     app.state.database = database
-    app.state.agent_refusals = RefusalLog()
+    app.state.refusals = RefusalLog()
     app.add_middleware(BodyLimit, larger=larger_limits(settings.max_list_mib * MIB))
     install_error_handlers(app)
+    declare_permissions(ROUTERS)
     for router in ROUTERS:
         app.include_router(router)
     return app

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 class SentenceError(Exception):
     """Something could not be done."""
 
+    reason: str | None = None
+    """A word for programs that must tell refusals of one status apart."""
+
     def __init__(self, detail: str | None = None, fields: Mapping[str, str] | None = None) -> None:
         self.detail = detail or (self.__doc__ or "").strip()
         self.fields = dict(fields or {})
@@ -46,6 +49,13 @@ class Unauthenticated(ControlPlaneError):
     """Who is asking could not be proved."""
 
     status = 401
+
+
+class PasswordChangeRequired(ControlPlaneError):
+    """Set a new password first: PUT /api/v1/session/password."""
+
+    status = 403
+    reason = "password-change-required"
 
 
 class Forbidden(ControlPlaneError):

@@ -44,7 +44,14 @@ class Settings(BaseSettings):
         default=5, ge=1, description="How long requests may take to end at a stop."
     )
     log_level: str = Field(default="info", description="debug, info, warning or error.")
-    session_hours: float = Field(default=12.0, gt=0, description="How long a login lasts.")
+    session_hours: float = Field(
+        default=12.0, gt=0, le=720, description="How long a session lasts at most."
+    )
+    session_idle_minutes: float = Field(
+        default=60.0,
+        ge=2,
+        description="How long a session lasts without being used; a use counts for a minute.",
+    )
     argon2_rounds: int = Field(default=3, ge=1, description="Argon2 time cost of a password.")
     argon2_memory_kib: int = Field(default=65536, ge=8, description="Argon2 memory cost.")
     argon2_parallelism: int = Field(default=2, ge=1, description="Argon2 lanes.")

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request, status
 from fastapi.responses import PlainTextResponse
 
 from controlplane.api.agent_auth import NodeDep, record_refusal
+from controlplane.api.permissions import OPEN
 from controlplane.api.user_auth import SettingsDep, client_address
 from controlplane.errors import Forbidden, Unauthenticated
 from controlplane.store import agents, audit, instance
@@ -32,13 +33,13 @@ def get_ownership(database: DatabaseDep, box: SecretBoxDep) -> Ownership:
 OwnershipDep = Annotated[Ownership, Depends(get_ownership)]
 
 
-@router.get(AGENT_API["ca"], response_class=PlainTextResponse)
+@router.get(AGENT_API["ca"], response_class=PlainTextResponse, dependencies=[OPEN])
 def read_ca(settings: SettingsDep) -> str:
     """Return the CA's certificate as PEM; the enrolment token says whether it is the right one."""
     return ca_pem(settings.state_dir)
 
 
-@router.post(AGENT_API["enrol"])
+@router.post(AGENT_API["enrol"], dependencies=[OPEN])
 def enrol(
     body: wire.EnrolRequest, request: Request, database: DatabaseDep, settings: SettingsDep
 ) -> wire.EnrolAnswer:

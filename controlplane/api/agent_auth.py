@@ -54,7 +54,7 @@ class RefusalLog:
 def record_refusal(request: Request, database: Database, node: str, reason: str) -> None:
     """Write the refusal to the audit log, in a transaction of its own."""
     address = client_address(request)
-    log: RefusalLog = request.app.state.agent_refusals
+    log: RefusalLog = request.app.state.refusals
     if not log.is_due((node, address, reason), time.monotonic()):
         return
     with database.write() as session:

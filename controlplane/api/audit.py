@@ -9,12 +9,12 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from controlplane.api.cluster_access import PRINTABLE, Since
-from controlplane.api.user_auth import LOGGED_IN
+from controlplane.api.permissions import READ
 from controlplane.store.audit import AuditFilter, list_entries
 from controlplane.store.engine import ReadSession
 from controlplane.store.user_tables import AuditRow
 
-router = APIRouter(prefix="/api/v1/audit", tags=["audit"], dependencies=LOGGED_IN)
+router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
 
 
 class AuditEntry(BaseModel):
@@ -24,6 +24,9 @@ class AuditEntry(BaseModel):
     at: datetime
     actor: str = Field(description="A user, `agent:<node>` or `system`.")
     address: str = Field(description="Where the request came from.")
+    token_prefix: str | None = Field(
+        description="How the API token that was used begins; null: a login."
+    )
     action: str = Field(examples=["vip.update"])
     target: str = Field(description="The key of what was changed.")
     before: dict[str, Any] | None
@@ -45,7 +48,7 @@ class AuditQuery(BaseModel):
     limit: int = Field(default=100, ge=1, le=1000)
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def list_audit(query: Annotated[AuditQuery, Query()], session: ReadSession) -> list[AuditEntry]:
     """List entries of the audit log, newest first."""
     wanted = AuditFilter(

@@ -10,14 +10,14 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 
 from controlplane.api.cluster_access import Body, StoreDep
 from controlplane.api.error_handlers import field_sentences
-from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
+from controlplane.api.permissions import READ, AdminCaller
 from controlplane.core.spec import QueueSpec, VrrpSpec
 from controlplane.errors import Invalid
 from controlplane.store.cluster import read_revision, read_settings
 from controlplane.store.cluster_settings import ClusterSettings, merge_settings
 from nodeagent.core.contract import Timings
 
-router = APIRouter(prefix="/api/v1/cluster", tags=["cluster"], dependencies=LOGGED_IN)
+router = APIRouter(prefix="/api/v1/cluster", tags=["cluster"])
 
 
 def _all_optional(name: str, doc: str, model: type[BaseModel], **sections: Any) -> type[Body]:
@@ -54,7 +54,7 @@ class ClusterView(Body):
     revision: int = Field(description="Rises by one with each change of anything.")
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def read_cluster(store: StoreDep) -> ClusterView:
     """Show the settings that all nodes share."""
     with store.database.read() as session:
@@ -64,7 +64,7 @@ def read_cluster(store: StoreDep) -> ClusterView:
 @router.patch("")
 def patch_cluster(
     change: Annotated[ClusterChange, RequestBody(examples=[CHANGE_EXAMPLE])],  # type: ignore[valid-type]
-    caller: ActiveCaller,
+    caller: AdminCaller,
     store: StoreDep,
 ) -> ClusterSettings:
     """Change some settings.

@@ -18,7 +18,7 @@ from controlplane.api.cluster_access import (
     StoreDep,
     mark_created,
 )
-from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
+from controlplane.api.permissions import READ, OperateCaller
 from controlplane.core.diff import diff, is_secret
 from controlplane.errors import Conflict
 from controlplane.store import config_versions
@@ -28,7 +28,7 @@ from controlplane.store.config_versions import Files
 from nodeagent.core.config_plan import files_sha256
 from nodeagent.core.contract import ConfigFile
 
-router = APIRouter(prefix="/api/v1/config", tags=["configs"], dependencies=LOGGED_IN)
+router = APIRouter(prefix="/api/v1/config", tags=["configs"])
 
 SHOWN_CHARACTERS: Final = 65_536
 VersionKey = Annotated[int, PathKey(ge=1, le=2**31 - 1, description="A version's number.")]
@@ -116,7 +116,7 @@ class RollbackBody(Body):
     reason: str = Field(default="", max_length=500, pattern=rf"{PRINTABLE}|^$")
 
 
-@router.get("/preview")
+@router.get("/preview", dependencies=[READ])
 def preview(store: StoreDep) -> Preview:
     """Render the present settings for every node without making a version."""
     rendered = config_versions.render_present(store)
@@ -127,7 +127,7 @@ def preview(store: StoreDep) -> Preview:
     )
 
 
-@router.get("/diff", responses=NOT_FOUND)
+@router.get("/diff", responses=NOT_FOUND, dependencies=[READ])
 def read_diff(
     store: StoreDep,
     from_version: VersionQuery = None,
@@ -159,7 +159,7 @@ def read_diff(
 
 @router.post("/apply", responses=CREATED)
 def apply(
-    body: ApplyBody, caller: ActiveCaller, store: StoreDep, response: Response
+    body: ApplyBody, caller: OperateCaller, store: StoreDep, response: Response
 ) -> VersionView:
     """Make a version of the present settings and assign it to all nodes.
 
@@ -176,7 +176,7 @@ def apply(
 
 @router.post("/rollback/{version}", status_code=201, responses=NOT_FOUND)
 def roll_back(
-    version: VersionKey, caller: ActiveCaller, store: StoreDep, body: RollbackBody | None = None
+    version: VersionKey, caller: OperateCaller, store: StoreDep, body: RollbackBody | None = None
 ) -> VersionView:
     """Make a new version of the files of an old one and assign it to all nodes.
 
@@ -187,7 +187,7 @@ def roll_back(
     return _view(config_versions.roll_back(store, version, caller.actor, reason))
 
 
-@router.get("/versions")
+@router.get("/versions", dependencies=[READ])
 def list_versions(
     store: StoreDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> list[VersionView]:
@@ -196,7 +196,7 @@ def list_versions(
         return [_view(row) for row in config_versions.list_versions(session, limit)]
 
 
-@router.get("/versions/{version}", responses=NOT_FOUND)
+@router.get("/versions/{version}", responses=NOT_FOUND, dependencies=[READ])
 def read_version(version: VersionKey, store: StoreDep) -> VersionFiles:
     """Show one version with its files."""
     with store.database.read() as session:

@@ -15,7 +15,7 @@ from controlplane.api.cluster_access import (
     TextKey,
     mark_created,
 )
-from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
+from controlplane.api.permissions import READ, OperateCaller
 from controlplane.core.spec import ClusterSpec, RecipientDomain, TlsMode
 from controlplane.core.validation import validate
 from controlplane.errors import Invalid
@@ -23,7 +23,7 @@ from controlplane.store.cluster import ClusterStore
 from controlplane.store.domain_lists import put_domains, read_page
 from controlplane.store.nouns import DOMAINS
 
-router = APIRouter(prefix="/api/v1/recipient-domains", tags=["domains"], dependencies=LOGGED_IN)
+router = APIRouter(prefix="/api/v1/recipient-domains", tags=["domains"])
 
 MAX_DOMAINS: Final = 500_000
 MAX_SENTENCES: Final = 20
@@ -82,7 +82,7 @@ class DomainQuery(BaseModel):
     limit: int = Field(default=100, ge=1, le=10_000)
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def list_domains(query: Annotated[DomainQuery, Query()], store: StoreDep) -> DomainListing:
     """List recipient domains by name, a page at a time."""
     with store.database.read() as session:
@@ -91,18 +91,18 @@ def list_domains(query: Annotated[DomainQuery, Query()], store: StoreDep) -> Dom
 
 
 @router.put("")
-def replace_domains(body: DomainList, caller: ActiveCaller, store: StoreDep) -> ImportResult:
+def replace_domains(body: DomainList, caller: OperateCaller, store: StoreDep) -> ImportResult:
     """Make this the whole list: domains that it does not name are removed."""
     return _put_all(store, body, caller, replace=True)
 
 
 @router.post("")
-def add_domains(body: DomainList, caller: ActiveCaller, store: StoreDep) -> ImportResult:
+def add_domains(body: DomainList, caller: OperateCaller, store: StoreDep) -> ImportResult:
     """Add or change many domains; the others stay."""
     return _put_all(store, body, caller, replace=False)
 
 
-@router.get("/{name}", responses=NOT_FOUND)
+@router.get("/{name}", responses=NOT_FOUND, dependencies=[READ])
 def read_domain(name: TextKey, store: StoreDep) -> RecipientDomain:
     """Show one recipient domain."""
     return store.item(DOMAINS, name)
@@ -110,7 +110,7 @@ def read_domain(name: TextKey, store: StoreDep) -> RecipientDomain:
 
 @router.put("/{name}", responses=CREATED)
 def put_domain(
-    name: TextKey, body: DomainBody, caller: ActiveCaller, store: StoreDep, response: Response
+    name: TextKey, body: DomainBody, caller: OperateCaller, store: StoreDep, response: Response
 ) -> RecipientDomain:
     """Create or replace a recipient domain; `.example.com` stands for all its subdomains."""
     domain = RecipientDomain(name=name, **body.model_dump())
@@ -119,13 +119,13 @@ def put_domain(
 
 
 @router.delete("/{name}", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
-def delete_domain(name: TextKey, caller: ActiveCaller, store: StoreDep) -> None:
+def delete_domain(name: TextKey, caller: OperateCaller, store: StoreDep) -> None:
     """Remove a recipient domain: its mail is refused after the next apply."""
     store.delete_item(DOMAINS, name, caller.actor)
 
 
 def _put_all(
-    store: ClusterStore, body: DomainList, caller: ActiveCaller, *, replace: bool
+    store: ClusterStore, body: DomainList, caller: OperateCaller, *, replace: bool
 ) -> ImportResult:
     domains = [RecipientDomain(name=one) if isinstance(one, str) else one for one in body.domains]
     problems = validate(ClusterSpec(recipient_domains=tuple(domains)))

@@ -29,11 +29,13 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_crash)
 
 
-def refuse(status: int, detail: str, fields: dict[str, str] | None = None) -> JSONResponse:
+def refuse(
+    status: int, detail: str, fields: dict[str, str] | None = None, reason: str | None = None
+) -> JSONResponse:
     """Return the answer that carries one refusal."""
-    body = Refusal(detail=detail, fields=fields or {})
+    body = Refusal(detail=detail, fields=fields or {}, reason=reason)
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None  # noqa: PLR2004 - HTTP
-    return JSONResponse(body.model_dump(), status_code=status, headers=headers)
+    return JSONResponse(body.model_dump(exclude_none=True), status_code=status, headers=headers)
 
 
 def field_sentences(errors: Sequence[Any]) -> dict[str, str]:
@@ -51,7 +53,7 @@ def _on_refusal(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ControlPlaneError)  # noqa: S101 - registered for this class
     if error.status >= 500:  # noqa: PLR2004 - HTTP
         log.warning("refused", path=request.url.path, detail=error.detail)
-    return refuse(error.status, error.detail, error.fields)
+    return refuse(error.status, error.detail, error.fields, error.reason)
 
 
 def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:

@@ -11,13 +11,13 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from controlplane.api.cluster_access import Since
-from controlplane.api.user_auth import LOGGED_IN
+from controlplane.api.permissions import READ
 from controlplane.store.engine import ReadSession
 from controlplane.store.ownership_tables import EventRow
 from nodeagent.core.event_kinds import KIND_PATTERN
 from nodeagent.core.names import NODE_NAME_PATTERN
 
-router = APIRouter(prefix="/api/v1/events", tags=["events"], dependencies=LOGGED_IN)
+router = APIRouter(prefix="/api/v1/events", tags=["events"])
 
 
 class EventView(BaseModel):
@@ -52,7 +52,7 @@ class EventFilter(BaseModel):
     limit: int = Field(default=100, ge=1, le=1000)
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def list_events(wanted: Annotated[EventFilter, Query()], session: ReadSession) -> list[EventView]:
     """List events, newest first; with `after`, oldest first."""
     return find_events(session, wanted)

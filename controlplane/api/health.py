@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from controlplane.api.permissions import OPEN
 from controlplane.store.clock import read_clock_s
 from controlplane.store.engine import ReadSession
 
@@ -18,7 +19,7 @@ class Health(BaseModel):
     database_time_s: float
 
 
-@router.get("/healthz")
+@router.get("/healthz", dependencies=[OPEN])
 def health(session: ReadSession) -> Health:
     """Say whether this process can read its database; 503 when it cannot."""
     return Health(database_time_s=read_clock_s(session))

@@ -7,13 +7,13 @@ from pydantic import BaseModel, Field
 from sqlalchemy import select
 from sqlmodel import Session
 
-from controlplane.api.user_auth import LOGGED_IN
+from controlplane.api.permissions import READ
 from controlplane.store.clock import read_clock_s
 from controlplane.store.engine import ReadSession
 from controlplane.store.leases import read_leases
 from controlplane.store.ownership_tables import LeaseRow
 
-router = APIRouter(prefix="/api/v1/leases", tags=["leases"], dependencies=LOGGED_IN)
+router = APIRouter(prefix="/api/v1/leases", tags=["leases"])
 
 
 class LeaseStatus(BaseModel):
@@ -31,7 +31,7 @@ class LeaseStatus(BaseModel):
     push_messages: int | None = Field(description="Messages in the mirror afterwards.")
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def list_leases(session: ReadSession) -> list[LeaseStatus]:
     """List the leases of all queues, by the database's clock."""
     return lease_statuses(session)

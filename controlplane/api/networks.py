@@ -13,10 +13,10 @@ from controlplane.api.cluster_access import (
     TextKey,
     mark_created,
 )
-from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
+from controlplane.api.permissions import READ, OperateCaller
 from controlplane.store.nouns import NETWORKS
 
-router = APIRouter(prefix="/api/v1/trusted-networks", tags=["networks"], dependencies=LOGGED_IN)
+router = APIRouter(prefix="/api/v1/trusted-networks", tags=["networks"])
 
 
 class TrustedNetwork(Body):
@@ -25,7 +25,7 @@ class TrustedNetwork(Body):
     network: str = Field(examples=["198.51.100.0/24"])
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def list_networks(store: StoreDep) -> list[TrustedNetwork]:
     """List all trusted networks."""
     return [TrustedNetwork(network=one) for one in store.items(NETWORKS)]
@@ -33,7 +33,7 @@ def list_networks(store: StoreDep) -> list[TrustedNetwork]:
 
 @router.put("/{network:path}", responses=CREATED)
 def put_network(
-    network: TextKey, caller: ActiveCaller, store: StoreDep, response: Response
+    network: TextKey, caller: OperateCaller, store: StoreDep, response: Response
 ) -> TrustedNetwork:
     """Trust a network, for instance `PUT /api/v1/trusted-networks/198.51.100.0/24`; no body."""
     mark_created(response, is_new=store.put_item(NETWORKS, network, caller.actor))
@@ -41,6 +41,6 @@ def put_network(
 
 
 @router.delete("/{network:path}", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
-def delete_network(network: TextKey, caller: ActiveCaller, store: StoreDep) -> None:
+def delete_network(network: TextKey, caller: OperateCaller, store: StoreDep) -> None:
     """Trust a network no longer."""
     store.delete_item(NETWORKS, network, caller.actor)

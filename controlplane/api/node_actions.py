@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 from sqlmodel import Session
 
 from controlplane.api.cluster_access import NOT_FOUND, NodeKey, StoreDep
-from controlplane.api.user_auth import LOGGED_IN, ActiveCaller, SettingsDep
+from controlplane.api.permissions import AdminCaller
+from controlplane.api.user_auth import SettingsDep
 from controlplane.errors import Conflict, NotFound
 from controlplane.store import agents, audit, leases
 from controlplane.store.cluster import read_settings
@@ -19,9 +20,7 @@ from controlplane.store.reports import add_event
 from controlplane.tls import ca_fingerprint
 from nodeagent.core.contract import LeaseView
 
-router = APIRouter(
-    prefix="/api/v1/nodes", tags=["nodes"], responses=NOT_FOUND, dependencies=LOGGED_IN
-)
+router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"], responses=NOT_FOUND)
 
 
 class EnrolmentToken(BaseModel):
@@ -34,7 +33,7 @@ class EnrolmentToken(BaseModel):
 
 @router.post("/{name}/enrolment-token", status_code=status.HTTP_201_CREATED)
 def create_token(
-    name: NodeKey, caller: ActiveCaller, store: StoreDep, settings: SettingsDep
+    name: NodeKey, caller: AdminCaller, store: StoreDep, settings: SettingsDep
 ) -> EnrolmentToken:
     """Make a token that enrols this node once within 24 hours; an older one stops working."""
     fingerprint = ca_fingerprint(settings.state_dir)
@@ -48,7 +47,7 @@ def create_token(
 
 
 @router.post("/{name}/revoke-key", status_code=status.HTTP_204_NO_CONTENT)
-def revoke_key(name: NodeKey, caller: ActiveCaller, store: StoreDep) -> None:
+def revoke_key(name: NodeKey, caller: AdminCaller, store: StoreDep) -> None:
     """Refuse every further request of this node until it is enrolled anew."""
     with store.database.write() as session:
         agents.revoke(session, name)
@@ -57,7 +56,7 @@ def revoke_key(name: NodeKey, caller: ActiveCaller, store: StoreDep) -> None:
 
 
 @router.post("/{name}/strike", status_code=status.HTTP_204_NO_CONTENT)
-def strike_node(name: NodeKey, caller: ActiveCaller, store: StoreDep) -> None:
+def strike_node(name: NodeKey, caller: AdminCaller, store: StoreDep) -> None:
     """Give up on a node that is gone for good.
 
     A control plane restored from a backup waits for every node's memory; this ends the wait for one
@@ -70,7 +69,7 @@ def strike_node(name: NodeKey, caller: ActiveCaller, store: StoreDep) -> None:
 
 
 @router.post("/{name}/confirm-dead")
-def confirm_dead(name: NodeKey, caller: ActiveCaller, store: StoreDep) -> LeaseView:
+def confirm_dead(name: NodeKey, caller: AdminCaller, store: StoreDep) -> LeaseView:
     """Vouch that this host is off, so that its peer adopts its queue without waiting.
 
     Safe exactly when the host is really off: a host that still runs delivers what the peer adopts,

@@ -15,7 +15,7 @@ from controlplane.api.cluster_access import (
     StoreDep,
     mark_created,
 )
-from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
+from controlplane.api.permissions import READ, AdminCaller, OperateCaller
 from controlplane.core.spec import ClusterMode, NodeSpec
 from controlplane.errors import NotFound
 from controlplane.store import agents
@@ -26,7 +26,7 @@ from controlplane.store.ownership_tables import AgentRow
 from controlplane.store.reports import read_reports
 from nodeagent.core.contract import NodeReport
 
-router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"], dependencies=LOGGED_IN)
+router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"])
 
 
 class NodeBody(Body):
@@ -51,6 +51,12 @@ class NodeBody(Body):
     is_maintenance: bool = Field(default=False, description="Keep the node off the VIPs.")
 
 
+class MaintenanceBody(Body):
+    """Whether a node is kept off the VIPs."""
+
+    is_maintenance: bool
+
+
 class NodeStatus(BaseModel):
     """What is known of a node besides what was wanted of it."""
 
@@ -69,14 +75,14 @@ class NodeView(BaseModel):
     status: NodeStatus
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def list_nodes(store: StoreDep) -> list[NodeView]:
     """List all nodes with their last reports."""
     with store.database.read() as session:
         return node_views(store, session)
 
 
-@router.get("/{name}", responses=NOT_FOUND)
+@router.get("/{name}", responses=NOT_FOUND, dependencies=[READ])
 def read_node(name: NodeKey, store: StoreDep) -> NodeView:
     """Show one node with its last report."""
     with store.database.read() as session:
@@ -85,7 +91,7 @@ def read_node(name: NodeKey, store: StoreDep) -> NodeView:
 
 @router.put("/{name}", responses=CREATED)
 def put_node(
-    name: NodeKey, body: NodeBody, caller: ActiveCaller, store: StoreDep, response: Response
+    name: NodeKey, body: NodeBody, caller: AdminCaller, store: StoreDep, response: Response
 ) -> NodeSpec:
     """Create or replace a node.
 
@@ -97,8 +103,20 @@ def put_node(
     return node
 
 
+@router.put("/{name}/maintenance", responses=NOT_FOUND)
+def put_maintenance(
+    name: NodeKey, body: MaintenanceBody, caller: OperateCaller, store: StoreDep
+) -> NodeSpec:
+    """Keep a node off the VIPs, or let it have them again; nothing else of it changes."""
+    with store.database.write() as session:
+        present = store.read_item(session, NODES, name)
+        node = present.model_copy(update={"is_maintenance": body.is_maintenance})
+        store.put_in(session, NODES, node, caller.actor)
+    return node
+
+
 @router.delete("/{name}", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
-def delete_node(name: NodeKey, caller: ActiveCaller, store: StoreDep) -> None:
+def delete_node(name: NodeKey, caller: AdminCaller, store: StoreDep) -> None:
     """Remove a node and revoke its key; its lease and the receipts that name it stay."""
     with store.database.write() as session:
         store.delete_in(session, NODES, name, caller.actor)

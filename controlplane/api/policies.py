@@ -13,11 +13,11 @@ from controlplane.api.cluster_access import (
     TextKey,
     mark_created,
 )
-from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
+from controlplane.api.permissions import READ, OperateCaller
 from controlplane.core.spec import SenderAction, SenderPolicy
 from controlplane.store.nouns import POLICIES
 
-router = APIRouter(prefix="/api/v1/sender-policies", tags=["policies"], dependencies=LOGGED_IN)
+router = APIRouter(prefix="/api/v1/sender-policies", tags=["policies"])
 
 
 class PolicyBody(Body):
@@ -31,13 +31,13 @@ class PolicyBody(Body):
     )
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def list_policies(store: StoreDep) -> list[SenderPolicy]:
     """List all sender policies."""
     return store.items(POLICIES)
 
 
-@router.get("/{domain}", responses=NOT_FOUND)
+@router.get("/{domain}", responses=NOT_FOUND, dependencies=[READ])
 def read_policy(domain: TextKey, store: StoreDep) -> SenderPolicy:
     """Show the policy of one sender domain."""
     return store.item(POLICIES, domain)
@@ -45,7 +45,7 @@ def read_policy(domain: TextKey, store: StoreDep) -> SenderPolicy:
 
 @router.put("/{domain}", responses=CREATED)
 def put_policy(
-    domain: TextKey, body: PolicyBody, caller: ActiveCaller, store: StoreDep, response: Response
+    domain: TextKey, body: PolicyBody, caller: OperateCaller, store: StoreDep, response: Response
 ) -> SenderPolicy:
     """Allow or block a sender domain; `.example.com` stands for all its subdomains."""
     policy = SenderPolicy(domain=domain, **body.model_dump())
@@ -54,6 +54,6 @@ def put_policy(
 
 
 @router.delete("/{domain}", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
-def delete_policy(domain: TextKey, caller: ActiveCaller, store: StoreDep) -> None:
+def delete_policy(domain: TextKey, caller: OperateCaller, store: StoreDep) -> None:
     """Remove a policy: the cluster's default holds for this domain again."""
     store.delete_item(POLICIES, domain, caller.actor)

@@ -6,12 +6,12 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from sqlmodel import Session
 
-from controlplane.api.user_auth import LOGGED_IN
+from controlplane.api.permissions import READ
 from controlplane.store.engine import ReadSession
 from controlplane.store.reports import read_reports
 from nodeagent.core.contract import MirrorReport, PushReport, QueueCounts
 
-router = APIRouter(prefix="/api/v1/queue", tags=["queue"], dependencies=LOGGED_IN)
+router = APIRouter(prefix="/api/v1/queue", tags=["queue"])
 
 
 class NodeQueue(BaseModel):
@@ -32,7 +32,7 @@ class ClusterQueue(BaseModel):
     total: int = Field(description="Messages owned by any node; mirrors are copies.")
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def read_queue(session: ReadSession) -> ClusterQueue:
     """Show the queues of all nodes in one list."""
     return cluster_queue(session)

@@ -13,13 +13,13 @@ from controlplane.api.cluster_access import (
     TextKey,
     mark_created,
 )
-from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
+from controlplane.api.permissions import READ, OperateCaller
 from controlplane.core.spec import SenderRoute, TlsMode
 from controlplane.errors import NotFound
 from controlplane.store.cluster import ClusterStore
 from controlplane.store.nouns import ROUTES
 
-router = APIRouter(prefix="/api/v1/routes", tags=["routes"], dependencies=LOGGED_IN)
+router = APIRouter(prefix="/api/v1/routes", tags=["routes"])
 
 
 class RouteBody(Body):
@@ -47,13 +47,13 @@ class RouteView(Body):
     has_password: bool
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def list_routes(store: StoreDep) -> list[RouteView]:
     """List all routes."""
     return [_view(route) for route in store.items(ROUTES)]
 
 
-@router.get("/{sender}", responses=NOT_FOUND)
+@router.get("/{sender}", responses=NOT_FOUND, dependencies=[READ])
 def read_route(sender: TextKey, store: StoreDep) -> RouteView:
     """Show the route of one sender."""
     return _view(store.item(ROUTES, sender))
@@ -61,7 +61,7 @@ def read_route(sender: TextKey, store: StoreDep) -> RouteView:
 
 @router.put("/{sender}", responses=CREATED)
 def put_route(
-    sender: TextKey, body: RouteBody, caller: ActiveCaller, store: StoreDep, response: Response
+    sender: TextKey, body: RouteBody, caller: OperateCaller, store: StoreDep, response: Response
 ) -> RouteView:
     """Create or replace a route; the sender is `user@example.com` or `@example.com`."""
     values = body.model_dump()
@@ -73,7 +73,7 @@ def put_route(
 
 
 @router.delete("/{sender}", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
-def delete_route(sender: TextKey, caller: ActiveCaller, store: StoreDep) -> None:
+def delete_route(sender: TextKey, caller: OperateCaller, store: StoreDep) -> None:
     """Remove a route and its credentials."""
     store.delete_item(ROUTES, sender, caller.actor)
 

@@ -1,4 +1,4 @@
-"""Sessions: log in, see who one is, change the password, log out."""
+"""The session in use: log in, see who one is, change the password, log out."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from datetime import datetime
 from fastapi import APIRouter, Depends, Request, Response, status
 from pydantic import BaseModel, ConfigDict, Field
 
+from controlplane.api.permissions import OPEN, OwnCaller, PasswordCaller, ReadCaller
 from controlplane.api.user_auth import (
-    ActiveCaller,
-    AnyCaller,
     LoginRulesDep,
+    actor_of,
     clear_session_cookie,
-    client_address,
     refuse_foreign_pages,
     set_session_cookie,
 )
-from controlplane.store.audit import Actor
+from controlplane.core.permissions import Scope, UserRole
 from controlplane.store.engine import DatabaseDep
-from controlplane.store.users import IssuedSession, change_password, log_in, log_out
+from controlplane.store.user_sessions import IssuedSession, log_out
+from controlplane.store.users import change_password, log_in
 from nodeagent.core.contract import Refusal
 
 router = APIRouter(prefix="/api/v1/session", tags=["session"])
 
 
 class Credentials(BaseModel):
-    """A user's name and password."""
+    """A user's name and password, and the code of the second factor where there is one."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"user": "admin", "password": "Admin123"}]}
@@ -33,6 +33,12 @@ class Credentials(BaseModel):
 
     user: str = Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")
     password: str = Field(min_length=1, max_length=1024)
+    code: str = Field(
+        default="",
+        max_length=64,
+        description="Of the authenticator app, or a recovery code. Left out by a user who needs "
+        "one: 401 with the reason `code-required`.",
+    )
 
 
 class PasswordChange(BaseModel):
@@ -54,6 +60,7 @@ class SessionOpened(BaseModel):
 
     token: str = Field(description="Send it as `Authorization: Bearer <token>`.")
     user: str
+    role: UserRole
     expires_at: datetime
     must_change_password: bool = Field(
         description="While true, every call but `PUT /api/v1/session/password` answers 403."
@@ -61,16 +68,19 @@ class SessionOpened(BaseModel):
 
 
 class SessionView(BaseModel):
-    """Who is logged in, and until when."""
+    """Who is asking, what they may do, and until when."""
 
+    id: str = Field(description="Of the session, or of the API token.")
     user: str
+    role: UserRole
+    scope: Scope | None = Field(description="Of the API token in use; null: a session.")
     expires_at: datetime
 
 
 @router.post(
     "",
     status_code=status.HTTP_201_CREATED,
-    dependencies=[Depends(refuse_foreign_pages)],
+    dependencies=[OPEN, Depends(refuse_foreign_pages)],
     responses={429: {"model": Refusal, "description": "Too many failed logins."}},
 )
 def create_session(
@@ -86,17 +96,27 @@ def create_session(
     five failures of a user from one address the wait doubles with each further one, up to 15
     minutes. Addresses that the user has not logged in from lately also wait after 20 failures of
     any user from there, and up to a minute after 50 failures of that user from anywhere.
+
+    A user with a second factor who sends no `code` gets 401 with the reason `code-required`: send
+    the same again with it. A wrong or used code is 401 with `code-wrong`, and counts as a failure.
     """
-    actor = Actor(credentials.user, client_address(request))
-    issued = log_in(database, actor, credentials.password, rules)
+    actor = actor_of(request, credentials.user)
+    issued = log_in(database, actor, credentials.password, rules, code=credentials.code)
     set_session_cookie(response, issued, rules)
     return _opened(issued)
 
 
 @router.get("")
-def read_session(caller: ActiveCaller) -> SessionView:
-    """Say who is logged in."""
-    return SessionView(user=caller.user.name, expires_at=caller.user.expires_at)
+def read_session(caller: ReadCaller) -> SessionView:
+    """Say who is asking."""
+    user = caller.user
+    return SessionView(
+        id=user.credential_id,
+        user=user.name,
+        role=user.role,
+        scope=user.scope,
+        expires_at=user.expires_at,
+    )
 
 
 @router.put(
@@ -104,7 +124,7 @@ def read_session(caller: ActiveCaller) -> SessionView:
 )
 def put_password(
     change: PasswordChange,
-    caller: AnyCaller,
+    caller: PasswordCaller,
     response: Response,
     database: DatabaseDep,
     rules: LoginRulesDep,
@@ -126,7 +146,7 @@ def put_password(
 
 
 @router.delete("", status_code=status.HTTP_204_NO_CONTENT)
-def delete_session(caller: ActiveCaller, response: Response, database: DatabaseDep) -> None:
+def delete_session(caller: OwnCaller, response: Response, database: DatabaseDep) -> None:
     """Log out: the token stops working at once."""
     log_out(database, caller.actor, caller.token)
     clear_session_cookie(response)
@@ -136,6 +156,7 @@ def _opened(issued: IssuedSession) -> SessionOpened:
     return SessionOpened(
         token=issued.token,
         user=issued.user,
+        role=issued.role,
         expires_at=issued.expires_at,
         must_change_password=issued.must_change_password,
     )

@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from controlplane.api.cluster_access import NOT_FOUND, Body, StoreDep
 from controlplane.api.nodes import NodeView, node_views
-from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
+from controlplane.api.permissions import READ, OperateCaller
 from controlplane.errors import Conflict, NotFound
 from controlplane.store import audit
 from controlplane.store.cluster import ClusterStore, read_settings
@@ -25,7 +25,7 @@ from controlplane.store.switchovers import (
 )
 from nodeagent.core.contract import NodeName, Role
 
-router = APIRouter(prefix="/api/v1/switchover", tags=["switchover"], dependencies=LOGGED_IN)
+router = APIRouter(prefix="/api/v1/switchover", tags=["switchover"])
 
 
 class SwitchoverBody(Body):
@@ -59,7 +59,7 @@ class SwitchoverState(BaseModel):
     history: list[SwitchoverView]
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def read_switchover(
     store: StoreDep, limit: Annotated[int, Query(ge=1, le=200)] = 20
 ) -> SwitchoverState:
@@ -73,7 +73,7 @@ def read_switchover(
 
 @router.post("", status_code=status.HTTP_202_ACCEPTED, responses=NOT_FOUND)
 def create_switchover(
-    body: SwitchoverBody, caller: ActiveCaller, store: StoreDep
+    body: SwitchoverBody, caller: OperateCaller, store: StoreDep
 ) -> SwitchoverView:
     """Ask the active node to hand over.
 
@@ -91,7 +91,7 @@ def create_switchover(
 
 
 @router.delete("", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
-def delete_switchover(caller: ActiveCaller, store: StoreDep) -> None:
+def delete_switchover(caller: OperateCaller, store: StoreDep) -> None:
     """Withdraw the switchover under way, for instance because its source died."""
     with store.database.write() as session:
         wish = current_switchover(session)

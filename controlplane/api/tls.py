@@ -10,14 +10,14 @@ from fastapi import APIRouter, status
 from pydantic import BaseModel, Field, SecretStr
 
 from controlplane.api.cluster_access import NOT_FOUND, Body, StoreDep
-from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
+from controlplane.api.permissions import READ, AdminCaller
 from controlplane.core.certificate import parse_chain
 from controlplane.core.spec import TlsSpec
 from controlplane.errors import NotFound
 from controlplane.store import certificates
 from controlplane.tls import checked_pair
 
-router = APIRouter(prefix="/api/v1/tls", tags=["tls"], dependencies=LOGGED_IN)
+router = APIRouter(prefix="/api/v1/tls", tags=["tls"])
 
 
 class CertificateBody(Body):
@@ -49,7 +49,7 @@ class CertificateView(BaseModel):
     )
 
 
-@router.get("/certificate", responses=NOT_FOUND)
+@router.get("/certificate", responses=NOT_FOUND, dependencies=[READ])
 def read_certificate(store: StoreDep) -> CertificateView:
     """Show the certificate that Postfix shows after the next apply."""
     with store.database.read() as session:
@@ -60,9 +60,7 @@ def read_certificate(store: StoreDep) -> CertificateView:
 
 
 @router.put("/certificate")
-def put_certificate(
-    body: CertificateBody, caller: ActiveCaller, store: StoreDep
-) -> CertificateView:
+def put_certificate(body: CertificateBody, caller: AdminCaller, store: StoreDep) -> CertificateView:
     """Replace the certificate.
 
     The GUI shows it from the next connection on, on every instance within seconds; Postfix after
@@ -76,7 +74,7 @@ def put_certificate(
 
 
 @router.delete("/certificate", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
-def delete_certificate(caller: ActiveCaller, store: StoreDep) -> None:
+def delete_certificate(caller: AdminCaller, store: StoreDep) -> None:
     """Go back to certificates that the control plane makes itself; 404 when none was uploaded."""
     store.delete_certificate(caller.actor)
 

@@ -13,11 +13,11 @@ from controlplane.api.cluster_access import (
     TextKey,
     mark_created,
 )
-from controlplane.api.user_auth import LOGGED_IN, ActiveCaller
+from controlplane.api.permissions import READ, AdminCaller
 from controlplane.core.spec import VipSpec
 from controlplane.store.nouns import VIPS
 
-router = APIRouter(prefix="/api/v1/vips", tags=["vips"], dependencies=LOGGED_IN)
+router = APIRouter(prefix="/api/v1/vips", tags=["vips"])
 
 
 class VipBody(Body):
@@ -34,13 +34,13 @@ class VipBody(Body):
     )
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def list_vips(store: StoreDep) -> list[VipSpec]:
     """List all VIPs."""
     return store.items(VIPS)
 
 
-@router.get("/{address}", responses=NOT_FOUND)
+@router.get("/{address}", responses=NOT_FOUND, dependencies=[READ])
 def read_vip(address: TextKey, store: StoreDep) -> VipSpec:
     """Show one VIP."""
     return store.item(VIPS, address)
@@ -48,7 +48,7 @@ def read_vip(address: TextKey, store: StoreDep) -> VipSpec:
 
 @router.put("/{address}", responses=CREATED)
 def put_vip(
-    address: TextKey, body: VipBody, caller: ActiveCaller, store: StoreDep, response: Response
+    address: TextKey, body: VipBody, caller: AdminCaller, store: StoreDep, response: Response
 ) -> VipSpec:
     """Create or replace a VIP; it must lie in the network of the nodes."""
     vip = VipSpec(address=address, **body.model_dump())
@@ -57,6 +57,6 @@ def put_vip(
 
 
 @router.delete("/{address}", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
-def delete_vip(address: TextKey, caller: ActiveCaller, store: StoreDep) -> None:
+def delete_vip(address: TextKey, caller: AdminCaller, store: StoreDep) -> None:
     """Remove a VIP."""
     store.delete_item(VIPS, address, caller.actor)

@@ -11,13 +11,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from controlplane.api.cluster_access import StoreDep
+from controlplane.api.permissions import OPEN, PasswordCaller
 from controlplane.api.user_auth import (
     COOKIE,
-    AnyCaller,
     Caller,
     LoginRulesDep,
+    actor_of,
     clear_session_cookie,
-    client_address,
     find_caller,
     refuse_foreign_pages,
     set_session_cookie,
@@ -25,9 +25,9 @@ from controlplane.api.user_auth import (
 from controlplane.errors import ControlPlaneError, Invalid, Throttled, Unauthenticated
 from controlplane.gui.forms import FormDep
 from controlplane.gui.status import duration, read_status
-from controlplane.store.audit import Actor
 from controlplane.store.engine import Database, DatabaseDep
-from controlplane.store.users import change_password, log_in, log_out
+from controlplane.store.user_sessions import log_out
+from controlplane.store.users import change_password, log_in
 
 router = APIRouter(include_in_schema=False)
 
@@ -44,13 +44,13 @@ HEADERS: Final = {
 }
 
 
-@router.get("/style.css")
+@router.get("/style.css", dependencies=[OPEN])
 def style() -> Response:
     """Send the one style sheet."""
     return Response((HERE / "templates" / "style.css").read_text(), media_type="text/css")
 
 
-@router.get("/")
+@router.get("/", dependencies=[OPEN])
 def status_page(request: Request, database: DatabaseDep, store: StoreDep) -> Response:
     """Show what runs where, or the way to the login."""
     caller = _page_caller(request, database)
@@ -63,20 +63,21 @@ def status_page(request: Request, database: DatabaseDep, store: StoreDep) -> Res
     return _page("status.html", {"page": page, "user": caller.user.name})
 
 
-@router.get("/login")
+@router.get("/login", dependencies=[OPEN])
 def login_page() -> Response:
     """Show the login form."""
     return _page("login.html", {"error": None})
 
 
-@router.post("/login", dependencies=[Depends(refuse_foreign_pages)])
+@router.post("/login", dependencies=[OPEN, Depends(refuse_foreign_pages)])
 def log_in_by_form(
     request: Request, form: FormDep, database: DatabaseDep, rules: LoginRulesDep
 ) -> Response:
     """Log in, or show the form again with the reason."""
     try:
-        actor = Actor(_field(form, "user")[:64], client_address(request))
-        issued = log_in(database, actor, _field(form, "password"), rules)
+        actor = actor_of(request, _field(form, "user")[:64])
+        code = form.get("code", "")[:64]
+        issued = log_in(database, actor, _field(form, "password"), rules, code=code)
     except (Invalid, Unauthenticated, Throttled) as error:
         return _page("login.html", {"error": error.detail}, error)
     answer = _redirect("/")
@@ -84,7 +85,7 @@ def log_in_by_form(
     return answer
 
 
-@router.get("/password")
+@router.get("/password", dependencies=[OPEN])
 def password_page(request: Request, database: DatabaseDep) -> Response:
     """Show the form for a new password."""
     caller = _page_caller(request, database)
@@ -95,7 +96,7 @@ def password_page(request: Request, database: DatabaseDep) -> Response:
 
 @router.post("/password")
 def change_password_by_form(
-    form: FormDep, caller: AnyCaller, database: DatabaseDep, rules: LoginRulesDep
+    form: FormDep, caller: PasswordCaller, database: DatabaseDep, rules: LoginRulesDep
 ) -> Response:
     """Set the new password, or show the form again with the reason."""
     try:
@@ -114,7 +115,7 @@ def change_password_by_form(
 
 
 @router.post("/logout")
-def log_out_by_form(caller: AnyCaller, database: DatabaseDep) -> Response:
+def log_out_by_form(caller: PasswordCaller, database: DatabaseDep) -> Response:
     """End the session."""
     log_out(database, caller.actor, caller.token)
     answer = _redirect("/login")

@@ -11,7 +11,10 @@ from sqlmodel import Session, col, select
 
 from controlplane.store.user_tables import AuditRow
 
-SECRET_FIELDS = frozenset({"password", "password_hash", "key_pem", "token", "private_key"})
+SECRET_FIELDS = frozenset(
+    {"password", "password_hash", "key_pem", "token", "private_key"}
+    | {"secret", "code", "recovery_codes", "one_time_password"}
+)
 """Fields whose values never reach the audit log."""
 
 REDACTED = "(secret)"
@@ -19,10 +22,15 @@ REDACTED = "(secret)"
 
 @dataclass(frozen=True)
 class Actor:
-    """Who did it: a user, `agent:<node>` or `system`, and the address they came from."""
+    """Who did it: a user, `agent:<node>` or `system`, and where they came from.
+
+    `token_prefix` is how the API token that was used begins, empty for a login.
+    """
 
     name: str
     address: str = ""
+    user_agent: str = ""
+    token_prefix: str = ""
 
 
 SYSTEM = Actor("system")
@@ -74,6 +82,7 @@ def record(
         AuditRow(
             actor=actor.name[:64],
             address=actor.address[:64],
+            token_prefix=actor.token_prefix or None,
             action=action,
             target=target[:320],
             before=redact(before),

@@ -83,16 +83,18 @@ class ClusterStore:
 
     def put_item(self, noun: Noun[ItemT], item: ItemT, actor: Actor) -> bool:
         """Create or replace one item; True when it is new. Raises Invalid."""
-        key = noun.key_of(item)
         with self.database.write() as session:
-            before = self._find(session, noun, key)
-            self._check(session, lambda spec: _with_item(spec, noun, item, key), noun, key)
-            self._store(session, noun, key, noun.to_values(item, self.box))
-            verb = "create" if before is None else "update"
-            shown = noun.show(before) if before is not None else None
-            self.finish(
-                session, actor, f"{noun.name}.{verb}", key, before=shown, after=noun.show(item)
-            )
+            return self.put_in(session, noun, item, actor)
+
+    def put_in(self, session: Session, noun: Noun[ItemT], item: ItemT, actor: Actor) -> bool:
+        """Do the same within the caller's transaction."""
+        key = noun.key_of(item)
+        before = self._find(session, noun, key)
+        self._check(session, lambda spec: _with_item(spec, noun, item, key), noun, key)
+        self._store(session, noun, key, noun.to_values(item, self.box))
+        verb = "create" if before is None else "update"
+        shown = noun.show(before) if before is not None else None
+        self.finish(session, actor, f"{noun.name}.{verb}", key, before=shown, after=noun.show(item))
         return before is None
 
     def delete_item(self, noun: Noun[ItemT], key: str, actor: Actor) -> None:

@@ -181,3 +181,12 @@ def _read_session(database: DatabaseDep) -> Iterator[Session]:
 
 ReadSession = Annotated[Session, Depends(_read_session, scope="function")]
 """An endpoint's session on one snapshot."""
+
+
+def _write_session(database: DatabaseDep) -> Iterator[Session]:
+    with database.write() as session:
+        yield session
+
+
+WriteSession = Annotated[Session, Depends(_write_session, scope="function")]
+"""An endpoint's writing session; it is committed before the answer is sent."""

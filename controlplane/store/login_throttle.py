@@ -98,6 +98,19 @@ def note_success(session: Session, actor: Actor) -> None:
     session.add(known)
 
 
+def take_back_attempt(session: Session, actor: Actor) -> None:
+    """Take back this one attempt: its password was right, and the second factor was not asked for.
+
+    Failures before it stay. Else whoever has a password could prove it between two guesses at the
+    second factor, and would never have to wait.
+    """
+    for key in _counters(session, actor):
+        row = session.get(LoginFailureRow, key)
+        if row is not None and row.failures > 0:
+            row.failures -= 1
+            session.add(row)
+
+
 def _refuse_waiting(session: Session, actor: Actor) -> None:
     left_s = wait_s(session, actor)
     if left_s > 0:

@@ -1,35 +1,38 @@
-"""Users and their sessions: first admin, login with throttling, password change, logout.
+"""How users prove who they are: first admin, login with throttling, password change.
 
-Theory of operation. A login hands out 256 random bits once and stores only their SHA-256, so that
-a stolen database opens no session. Guessing is slowed down by `login_throttle`. Hashing takes a
-tenth of a second and happens between transactions, never inside the one writer. The first admin may
-do nothing but change the password, which the API enforces by `must_change_password`.
+Theory of operation. A login hands out 256 random bits once (`user_sessions`). Guessing is slowed
+down by `login_throttle`: an attempt counts as failed until password and code (`second_factor`) were
+both right, so a known password buys no free guesses at the code. Hashing takes a tenth of a second
+and happens between transactions, never inside the one writer. Who must change the password may do
+nothing else, which the API enforces by `must_change_password`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-
 from sqlalchemy import delete
 from sqlmodel import Session, col, select
 
+from controlplane.core.permissions import UserRole
 from controlplane.errors import Invalid, Unauthenticated
-from controlplane.store import audit
+from controlplane.store import audit, second_factor
 from controlplane.store.audit import SYSTEM, Actor
 from controlplane.store.columns import utc_now
 from controlplane.store.engine import Database
-from controlplane.store.login_throttle import count_attempt, note_success, wait_s
-from controlplane.store.passwords import (
-    PasswordCost,
-    decoy_hash,
-    hash_password,
-    verify_password,
-    weakness,
+from controlplane.store.login_throttle import (
+    count_attempt,
+    note_success,
+    take_back_attempt,
+    wait_s,
 )
-from controlplane.store.user_tables import LoginFailureRow, UserRow, UserSessionRow
+from controlplane.store.passwords import decoy_hash, hash_password, verify_password, weakness
+from controlplane.store.second_factor import CodeRefused, CodeRequired
+from controlplane.store.user_sessions import (
+    IssuedSession,
+    LoginRules,
+    end_sessions,
+    issue_session,
+)
+from controlplane.store.user_tables import LoginFailureRow, UserRow
 
 FIRST_ADMIN = "admin"
 FIRST_PASSWORD = "Admin123"  # noqa: S105 - opens nothing but the password change
@@ -37,38 +40,6 @@ FIRST_PASSWORD = "Admin123"  # noqa: S105 - opens nothing but the password chang
 
 class LoginRefused(Unauthenticated):
     """User name or password is wrong."""
-
-
-@dataclass(frozen=True)
-class LoginRules:
-    """How costly hashing is and how long a session lasts."""
-
-    cost: PasswordCost = field(default_factory=PasswordCost)
-    session_hours: float = 12.0
-
-
-@dataclass(frozen=True)
-class IssuedSession:
-    """A fresh login; `token` is known to nobody else and never stored."""
-
-    token: str
-    user: str
-    expires_at: datetime
-    must_change_password: bool
-
-
-@dataclass(frozen=True)
-class KnownUser:
-    """Who a session token belongs to."""
-
-    name: str
-    must_change_password: bool
-    expires_at: datetime
-
-
-def token_hash(token: str) -> str:
-    """Return what is stored of a session token."""
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def ensure_first_admin(database: Database, rules: LoginRules) -> bool:
@@ -80,9 +51,7 @@ def ensure_first_admin(database: Database, rules: LoginRules) -> bool:
     with database.write() as session:
         if _has_users(session):
             return False
-        session.add(
-            UserRow(name=FIRST_ADMIN, password_hash=password_hash, must_change_password=True)
-        )
+        session.add(_first_admin(password_hash))
         audit.record(session, SYSTEM, "user.create", FIRST_ADMIN)
     return True
 
@@ -91,48 +60,72 @@ def _has_users(session: Session) -> bool:
     return session.exec(select(UserRow.name).limit(1)).first() is not None
 
 
+def _first_admin(password_hash: str) -> UserRow:
+    return UserRow(
+        name=FIRST_ADMIN,
+        password_hash=password_hash,
+        role=UserRole.ADMIN.value,
+        must_change_password=True,
+    )
+
+
 def reset_admin(database: Database, rules: LoginRules) -> None:
-    """Give `admin` its first password back and end all of its sessions; for the local CLI only."""
+    """Make `admin` an Admin with its first password again; for the local CLI only.
+
+    The way in when nobody else has one: sessions and second factor of `admin` end, and a disabled
+    or deleted `admin` is back.
+    """
     password_hash = hash_password(FIRST_PASSWORD, rules.cost)
     with database.write() as session:
-        user = session.get(UserRow, FIRST_ADMIN) or UserRow(name=FIRST_ADMIN, password_hash="")
+        user = session.get(UserRow, FIRST_ADMIN) or _first_admin(password_hash)
         user.password_hash = password_hash
+        user.role = UserRole.ADMIN.value
+        user.is_disabled = False
         user.must_change_password = True
         session.add(user)
-        session.exec(delete(UserSessionRow).where(col(UserSessionRow.user_name) == FIRST_ADMIN))
+        end_sessions(session, FIRST_ADMIN)
+        second_factor.forget(session, FIRST_ADMIN)
         session.exec(delete(LoginFailureRow).where(col(LoginFailureRow.user_name) == FIRST_ADMIN))
         audit.record(session, SYSTEM, "user.reset", FIRST_ADMIN)
 
 
-def log_in(database: Database, actor: Actor, password: str, rules: LoginRules) -> IssuedSession:
-    """Open a session for the right password; raises LoginRefused or Throttled, both audited."""
+def log_in(
+    database: Database, actor: Actor, password: str, rules: LoginRules, *, code: str = ""
+) -> IssuedSession:
+    """Open a session for the right password, and the right code where the user needs one.
+
+    Raises LoginRefused, CodeRequired, CodeRefused or Throttled; every password that was looked at
+    is audited. A disabled user is refused like an unknown one.
+    """
     count_attempt(database, actor)
     with database.read() as session:
         user = session.get(UserRow, actor.name)
     stored = user.password_hash if user is not None else decoy_hash(rules.cost)
     is_right = verify_password(password, stored)
+    refused: Unauthenticated = LoginRefused()
     with database.write() as session:
         current = session.get(UserRow, actor.name)
         if is_right and current is not None and current.password_hash == stored:
-            note_success(session, actor)
-            audit.record(session, actor, "session.create", actor.name)
-            return _issue(session, current, actor.address, rules)
-        _record_refusal(session, actor, "session.refused")
-    raise LoginRefused
+            try:
+                return _enter(session, current, actor, code, rules)
+            except (LoginRefused, CodeRequired, CodeRefused) as error:
+                refused = error
+        _record_refusal(session, actor, f"session.{refused.reason or 'refused'}")
+    raise refused
 
 
-def _issue(session: Session, user: UserRow, address: str, rules: LoginRules) -> IssuedSession:
-    token = secrets.token_urlsafe(32)
-    expires_at = utc_now() + timedelta(hours=rules.session_hours)
-    session.add(
-        UserSessionRow(
-            token_sha256=token_hash(token),
-            user_name=user.name,
-            address=address,
-            expires_at=expires_at,
-        )
-    )
-    return IssuedSession(token, user.name, expires_at, user.must_change_password)
+def _enter(
+    session: Session, user: UserRow, actor: Actor, code: str, rules: LoginRules
+) -> IssuedSession:
+    """Open the session of a user whose password was right; changes nothing when it raises."""
+    if user.is_disabled:
+        raise LoginRefused
+    second_factor.require_code(session, actor, code, rules)
+    note_success(session, actor)
+    user.last_login_at = utc_now()
+    session.add(user)
+    audit.record(session, actor, "session.create", actor.name)
+    return issue_session(session, user, actor, rules)
 
 
 def _record_refusal(session: Session, actor: Actor, action: str) -> None:
@@ -142,24 +135,37 @@ def _record_refusal(session: Session, actor: Actor, action: str) -> None:
     audit.record(session, actor, action, actor.name, after=after)
 
 
-def find_user(session: Session, token: str) -> KnownUser | None:
-    """Return whom an unexpired token belongs to."""
-    login = session.get(UserSessionRow, token_hash(token))
-    if login is None or login.expires_at <= utc_now():
-        return None
-    user = session.get(UserRow, login.user_name)
-    if user is None:
-        return None
-    return KnownUser(user.name, user.must_change_password, login.expires_at)
+def prove(
+    database: Database, actor: Actor, password: str, rules: LoginRules, *, code: str | None = None
+) -> str:
+    """Let a user who is logged in prove again who they are: a stolen session is not enough.
 
-
-def log_out(database: Database, actor: Actor, token: str) -> None:
-    """End one session; unknown tokens are ignored."""
+    Returns the hash that the password was held against. With `code` the second factor is asked for
+    too, where there is one. Raises Invalid for a wrong password, CodeRequired, CodeRefused or
+    Throttled; wrong ones are throttled like logins.
+    """
+    count_attempt(database, actor)
+    with database.read() as session:
+        user = session.get(UserRow, actor.name)
+    stored = user.password_hash if user is not None else decoy_hash(rules.cost)
+    refused: Invalid | Unauthenticated | None = None
+    if not verify_password(password, stored):
+        refused = _invalid("current_password", "The current password is wrong.")
     with database.write() as session:
-        login = session.get(UserSessionRow, token_hash(token))
-        if login is not None:
-            session.delete(login)
-            audit.record(session, actor, "session.delete", actor.name)
+        if refused is None and code is not None:
+            try:
+                second_factor.require_code(session, actor, code, rules)
+            except (CodeRequired, CodeRefused) as error:
+                refused = error
+        if refused is not None:
+            _record_refusal(session, actor, f"user.{refused.reason or 'password-refused'}")
+        elif code is None and second_factor.is_active(session, actor.name):
+            take_back_attempt(session, actor)
+        else:
+            note_success(session, actor)
+    if refused is not None:
+        raise refused
+    return stored
 
 
 def change_password(
@@ -170,15 +176,7 @@ def change_password(
     Raises Invalid when the current one is wrong or the new one is weak or unchanged. Wrong guesses
     at the current password are throttled like logins.
     """
-    count_attempt(database, actor)
-    with database.read() as session:
-        stored = session.get_one(UserRow, actor.name).password_hash
-    if not verify_password(current, stored):
-        with database.write() as session:
-            _record_refusal(session, actor, "user.password-refused")
-        raise _invalid("current_password", "The current password is wrong.")
-    with database.write() as session:
-        note_success(session, actor)
+    proved = prove(database, actor, current, rules)
     if new in {current, FIRST_PASSWORD}:
         raise _invalid("new_password", "The new password must differ from the old one.")
     sentence = weakness(new, actor.name)
@@ -186,14 +184,16 @@ def change_password(
         raise _invalid("new_password", sentence)
     password_hash = hash_password(new, rules.cost)
     with database.write() as session:
-        user = session.get_one(UserRow, actor.name)
+        user = session.get(UserRow, actor.name)
+        if user is None or user.is_disabled or user.password_hash != proved:
+            raise Unauthenticated("An Admin changed this user meanwhile; log in again.")
         user.password_hash = password_hash
         user.must_change_password = False
         user.password_changed_at = utc_now()
         session.add(user)
-        session.exec(delete(UserSessionRow).where(col(UserSessionRow.user_name) == user.name))
+        end_sessions(session, user.name)
         audit.record(session, actor, "user.password", user.name)
-        return _issue(session, user, actor.address, rules)
+        return issue_session(session, user, actor, rules)
 
 
 def _invalid(field_name: str, sentence: str) -> Invalid:

@@ -337,10 +337,15 @@ class ConfigBundle(Wire):
 
 
 class Refusal(Wire):
-    """The body of every 4xx answer: one sentence, and one per field where fields are at fault."""
+    """The body of every 4xx answer: one sentence, and one per field where fields are at fault.
+
+    `reason` is a word for programs, where they must tell refusals of one status apart:
+    `code-required` and `code-wrong` (401), `password-change-required` (403).
+    """
 
     detail: str
     fields: dict[str, str] = {}
+    reason: str | None = None
 
 
 TLS_SERVER_NAME: Final = "relay-control-plane"

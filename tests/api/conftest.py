@@ -18,12 +18,8 @@ from controlplane.store.cluster import ClusterStore
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.passwords import PasswordCost
-from controlplane.store.users import (
-    FIRST_PASSWORD,
-    LoginRules,
-    change_password,
-    ensure_first_admin,
-)
+from controlplane.store.user_sessions import LoginRules
+from controlplane.store.users import FIRST_PASSWORD, change_password, ensure_first_admin
 
 PASSWORD = "seven-Relays-42"
 CHEAP = LoginRules(cost=PasswordCost(rounds=1, memory_kib=8, parallelism=1))
@@ -58,7 +54,7 @@ def app(shared_app: FastAPI, sqlite_database: Database, settings: Settings) -> F
     box = SecretBox(Fernet.generate_key())
     ClusterStore(sqlite_database, box).ensure_certificate()
     shared_app.state.secret_box = box
-    shared_app.state.agent_refusals = RefusalLog()
+    shared_app.state.refusals = RefusalLog()
     return shared_app
 
 

@@ -14,8 +14,17 @@ from controlplane.store.users import FIRST_PASSWORD
 METHODS = {"get", "put", "post", "patch", "delete"}
 WITHOUT_SESSION = {("post", "/api/v1/session"), ("get", "/healthz")}
 WITH_FIRST_PASSWORD = {*WITHOUT_SESSION, ("put", "/api/v1/session/password")}
-WRITE_ONLY = {"password", "key_pem", "current_password", "new_password", "token"}
-SHOWN_ONCE = {"EnrolmentToken", "SessionOpened", "EnrolRequest"}
+WRITE_ONLY = {"password", "key_pem", "current_password", "new_password", "token"} | {
+    "code",
+    "secret",
+    "one_time_password",
+    "recovery_codes",
+}
+SHOWN_ONCE = {"EnrolmentToken", "SessionOpened", "EnrolRequest", "TokenCreated"} | {
+    "EnrolmentView",
+    "RecoveryCodes",
+    "OneTimePassword",
+}
 
 
 def _operations(app: FastAPI) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -12,8 +12,9 @@ from sqlmodel import select
 from controlplane.store.audit import AuditFilter, list_entries
 from controlplane.store.columns import utc_now
 from controlplane.store.engine import Database
+from controlplane.store.user_sessions import token_hash
 from controlplane.store.user_tables import AuditRow, LoginFailureRow, UserRow, UserSessionRow
-from controlplane.store.users import FIRST_PASSWORD, ensure_first_admin, reset_admin, token_hash
+from controlplane.store.users import FIRST_PASSWORD, ensure_first_admin, reset_admin
 from tests.api.conftest import CHEAP, PASSWORD
 
 SESSION = "/api/v1/session"

@@ -16,11 +16,11 @@ from controlplane.store.engine import Database
 from controlplane.store.login_throttle import ADDRESS, ANYBODY, PAIR, USER, count_attempt
 from controlplane.store.passwords import PasswordCost
 from controlplane.store.pruning import prune_logins
+from controlplane.store.user_sessions import LoginRules
 from controlplane.store.user_tables import KnownAddressRow, LoginFailureRow, UserSessionRow
 from controlplane.store.users import (
     FIRST_PASSWORD,
     LoginRefused,
-    LoginRules,
     change_password,
     ensure_first_admin,
     log_in,

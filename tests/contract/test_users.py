@@ -15,16 +15,14 @@ from controlplane.store.audit import Actor, AuditFilter, list_entries, record, r
 from controlplane.store.columns import utc_now
 from controlplane.store.engine import Database
 from controlplane.store.passwords import PasswordCost, hash_password, verify_password, weakness
+from controlplane.store.user_sessions import LoginRules, find_user, log_out
 from controlplane.store.user_tables import UserRow, UserSessionRow
 from controlplane.store.users import (
     FIRST_PASSWORD,
     LoginRefused,
-    LoginRules,
     change_password,
     ensure_first_admin,
-    find_user,
     log_in,
-    log_out,
     reset_admin,
 )
 

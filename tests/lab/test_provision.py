@@ -17,7 +17,8 @@ from controlplane.store.cluster import ClusterStore
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.passwords import PasswordCost
-from controlplane.store.users import LoginRules, ensure_first_admin
+from controlplane.store.user_sessions import LoginRules
+from controlplane.store.users import ensure_first_admin
 from lab import provision
 from lab.errors import LabError
 from lab.layout import HOSTS, NODES, VIP
@@ -36,7 +37,7 @@ def plane(sqlite_database: Database, tmp_path: Path) -> Iterator[provision.Contr
     app.state.settings, app.state.database = settings, sqlite_database
     app.state.secret_box = SecretBox(Fernet.generate_key())
     ClusterStore(sqlite_database, app.state.secret_box).ensure_certificate()
-    app.state.agent_refusals = RefusalLog()
+    app.state.refusals = RefusalLog()
     made = provision.ControlPlane()
     with TestClient(app, base_url="https://relay.test") as client:
         made._http = client
