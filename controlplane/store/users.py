@@ -141,14 +141,14 @@ def prove(
     """Let a user who is logged in prove again who they are: a stolen session is not enough.
 
     Returns the hash that the password was held against. With `code` the second factor is asked for
-    too, where there is one. Raises Invalid for a wrong password, CodeRequired, CodeRefused or
-    Throttled; wrong ones are throttled like logins.
+    too, where there is one. Raises Invalid for a wrong password or code, and Throttled: wrong ones
+    are throttled like logins.
     """
     count_attempt(database, actor)
     with database.read() as session:
         user = session.get(UserRow, actor.name)
     stored = user.password_hash if user is not None else decoy_hash(rules.cost)
-    refused: Invalid | Unauthenticated | None = None
+    refused: Invalid | None = None
     if not verify_password(password, stored):
         refused = _invalid("current_password", "The current password is wrong.")
     with database.write() as session:
@@ -156,9 +156,9 @@ def prove(
             try:
                 second_factor.require_code(session, actor, code, rules)
             except (CodeRequired, CodeRefused) as error:
-                refused = error
+                refused = _invalid("code", error.detail)
         if refused is not None:
-            _record_refusal(session, actor, f"user.{refused.reason or 'password-refused'}")
+            _record_refusal(session, actor, "user.proof-refused")
         elif code is None and second_factor.is_active(session, actor.name):
             take_back_attempt(session, actor)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from controlplane.api.agent_auth import RefusalLog
 from controlplane.app import create_app
+from controlplane.core.permissions import UserRole
 from controlplane.settings import Settings
 from controlplane.store.audit import Actor
 from controlplane.store.cluster import ClusterStore
@@ -20,6 +22,7 @@ from controlplane.store.engine import Database
 from controlplane.store.passwords import PasswordCost
 from controlplane.store.user_sessions import LoginRules
 from controlplane.store.users import FIRST_PASSWORD, change_password, ensure_first_admin
+from tests.fakes.people import add_user
 
 PASSWORD = "seven-Relays-42"
 CHEAP = LoginRules(cost=PasswordCost(rounds=1, memory_kib=8, parallelism=1))
@@ -75,6 +78,20 @@ def client(app: FastAPI, sqlite_database: Database) -> Iterator[TestClient]:
     with TestClient(app, base_url="https://relay.test", raise_server_exceptions=False) as client:
         client.headers["Authorization"] = f"Bearer {issued.token}"
         yield client
+
+
+@pytest.fixture
+def rules(app: FastAPI) -> LoginRules:
+    """Give the rules of logging in as the application has them."""
+    return replace(CHEAP, box=app.state.secret_box)
+
+
+@pytest.fixture
+def team(client: TestClient, sqlite_database: Database) -> TestClient:
+    """Give the Admin's client, with an Operator olga and a ReadOnly rita beside."""
+    add_user(sqlite_database, "olga", UserRole.OPERATOR, PASSWORD, CHEAP)
+    add_user(sqlite_database, "rita", UserRole.READ_ONLY, PASSWORD, CHEAP)
+    return client
 
 
 NODE_A = {

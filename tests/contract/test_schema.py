@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
-from sqlmodel import SQLModel
+from sqlmodel import SQLModel, select
 
 from controlplane.errors import SetupFailed
 from controlplane.store import cluster_tables, ownership_tables, user_tables
+from controlplane.store.audit import Actor
 from controlplane.store.engine import Database
-from controlplane.store.schema import is_current, migrate
+from controlplane.store.passwords import PasswordCost, hash_password
+from controlplane.store.schema import _configuration, is_current, migrate
+from controlplane.store.user_sessions import LoginRules, find_user, list_sessions, token_hash
+from controlplane.store.user_tables import AuditRow
+from controlplane.store.users import log_in
 
 TABLES = (cluster_tables, ownership_tables, user_tables)
 
@@ -72,3 +79,43 @@ def test_an_unreachable_database_is_one_sentence() -> None:
     database = Database("postgresql+psycopg://relay@127.0.0.1:1/none")
     with pytest.raises(SetupFailed, match="cannot be used"):
         migrate(database)
+
+
+BEFORE_ROLES = "0004"
+CHEAP = PasswordCost(rounds=1, memory_kib=8, parallelism=1)
+OLD_ROWS = (
+    "INSERT INTO users VALUES ('admin', :hash, :no, :now, :now)",
+    "INSERT INTO users VALUES ('olga', :hash, :yes, :now, NULL)",
+    "INSERT INTO user_sessions VALUES (:token, 'admin', '198.51.100.30', :now, :later)",
+    "INSERT INTO audit (at, actor, address, action, target) VALUES (:now, 'admin', '', 'a', 'b')",
+)
+
+
+def test_a_database_of_before_roles_keeps_its_admin(database_url: str) -> None:
+    """Whoever could log in is an Admin, with the same password and the session that was open."""
+    database = Database(database_url)
+    configuration = _configuration()
+    with database.engine.connect() as connection:
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, BEFORE_ROLES)
+        values = {
+            "hash": hash_password("seven-Relays-42", CHEAP),
+            "token": token_hash("open-before"),
+            "no": False,
+            "yes": True,
+            "now": datetime.now(UTC),
+            "later": datetime.now(UTC) + timedelta(hours=1),
+        }
+        for statement in OLD_ROWS:
+            connection.execute(text(statement), values)
+        connection.commit()
+    migrate(database)
+    with database.read() as session:
+        known = find_user(session, "open-before")
+        assert [one.id for one in list_sessions(session)] == [token_hash("open-before")[:16]]
+        assert [row.token_prefix for row in session.exec(select(AuditRow))] == [None]
+    assert known is not None
+    assert (known.name, known.role.value, known.language) == ("admin", "Admin", "auto")
+    for name, must_change in (("admin", False), ("olga", True)):
+        issued = log_in(database, Actor(name), "seven-Relays-42", LoginRules(cost=CHEAP))
+        assert (issued.role.value, issued.must_change_password) == ("Admin", must_change)

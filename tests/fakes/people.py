@@ -53,12 +53,17 @@ def code_of(secret: str, steps: int = 0) -> str:
     return str(TOTP(secret, format="base32").generate(at).token)
 
 
-def give_second_factor(database: Database, name: str, rules: LoginRules) -> tuple[str, list[str]]:
-    """Give a user a second factor none of whose codes is used; return secret, recovery codes."""
+def give_second_factor(
+    database: Database, name: str, rules: LoginRules, *, keep_id: str = ""
+) -> tuple[str, list[str]]:
+    """Give a user a second factor none of whose codes is used; return secret, recovery codes.
+
+    The user's sessions end, but the one with the id `keep_id`.
+    """
     actor = Actor(name)
     with database.write() as session:
         secret = second_factor.enrol(session, actor, rules).secret
-        codes = second_factor.confirm(session, actor, code_of(secret), rules, keep_id="")
+        codes = second_factor.confirm(session, actor, code_of(secret), rules, keep_id)
     let_codes_be_used_again(database, name)
     return secret, codes
 
