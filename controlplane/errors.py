@@ -15,9 +15,15 @@ class SentenceError(Exception):
     reason: str | None = None
     """A word for programs that must tell refusals of one status apart."""
 
-    def __init__(self, detail: str | None = None, fields: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        detail: str | None = None,
+        fields: Mapping[str, str] | None = None,
+        reason: str | None = None,
+    ) -> None:
         self.detail = detail or (self.__doc__ or "").strip()
         self.fields = dict(fields or {})
+        self.reason = reason or self.reason
         super().__init__(self.detail)
 
 

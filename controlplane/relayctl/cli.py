@@ -7,7 +7,14 @@ from collections.abc import Sequence
 
 import typer
 
-from controlplane.relayctl import config_commands, node_commands, operate_commands, session_commands
+from controlplane.relayctl import (
+    account_commands,
+    config_commands,
+    node_commands,
+    operate_commands,
+    session_commands,
+    user_commands,
+)
 from controlplane.relayctl import mail_commands as mail
 from controlplane.relayctl.errors import CtlError
 from controlplane.relayctl.output import print_error
@@ -18,7 +25,8 @@ HELP = """Operate a Mail-Relay HA cluster through its control plane.
 
 Every command prints JSON with --json.
 
-Environment, before the file that login writes (RELAYCTL_CONFIG): RELAYCTL_URL, RELAYCTL_TOKEN, \
+Environment, before the file that login writes (RELAYCTL_CONFIG): RELAYCTL_URL, RELAYCTL_TOKEN \
+(of a session, or an API token), \
 RELAYCTL_CA (PEM file), RELAYCTL_SERVER_NAME (the name in the certificate, where the URL has \
 another), RELAYCTL_FINGERPRINT (SHA-256 of the certificate).
 
@@ -29,6 +37,10 @@ or is not the one that is trusted, 5 what was waited for did not happen.
 app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False)
 session_commands.register(app)
 operate_commands.register(app)
+app.add_typer(user_commands.users, name="users")
+app.add_typer(account_commands.sessions, name="sessions")
+app.add_typer(account_commands.tokens, name="tokens")
+app.add_typer(account_commands.second_factor, name="second-factor")
 app.add_typer(node_commands.nodes, name="nodes")
 app.add_typer(node_commands.vips, name="vips")
 app.add_typer(mail.domains, name="domains")

@@ -64,9 +64,9 @@ class Client:
         """Change a part of something."""
         return self._send("PATCH", path, json=body)
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: str) -> Any:
         """Remove something."""
-        self._send("DELETE", path)
+        return self._send("DELETE", path)
 
     def _send(self, method: str, path: str, **content: Any) -> Any:
         try:
@@ -95,8 +95,9 @@ def _refusal(answer: httpx2.Response) -> Refused | NotLoggedIn:
     try:
         body = answer.json()
         detail, fields = str(body["detail"]), dict(body.get("fields", {}))
+        reason = body.get("reason")
     except (ValueError, KeyError, TypeError):
         return Refused(f"The control plane answered {answer.status_code} without a reason.")
     if answer.status_code == UNAUTHORISED:
-        return NotLoggedIn(f"{detail.rstrip('.')} (relayctl login).")
-    return Refused(detail, fields)
+        return NotLoggedIn(f"{detail.rstrip('.')} (relayctl login).", reason=reason)
+    return Refused(detail, fields, reason)

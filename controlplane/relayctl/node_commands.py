@@ -136,9 +136,12 @@ def set_node(
         is_maintenance=maintenance,
     )
     with connect() as client:
-        present = client.get(path_of("nodes", name))["node"]
-        present.pop("name")
-        answer = client.put(path_of("nodes", name), {**present, **changes})
+        if changes.keys() == {"is_maintenance"}:
+            answer = client.put(path_of("nodes", name, "maintenance"), changes)
+        else:
+            present = client.get(path_of("nodes", name))["node"]
+            present.pop("name")
+            answer = client.put(path_of("nodes", name), {**present, **changes})
     print_done(answer, f"Changed {name}.", as_json=as_json)
 
 

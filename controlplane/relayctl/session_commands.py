@@ -1,4 +1,4 @@
-"""Logging in and out, and the password."""
+"""Logging in and out, with a second factor where there is one, and the password."""
 
 from __future__ import annotations
 
@@ -35,14 +35,27 @@ def login(
     *,
     as_json: JsonFlag = False,
 ) -> None:
-    """Log in and remember the session; the password is asked for, or RELAYCTL_PASSWORD."""
+    """Log in and remember the session; the password is asked for, or RELAYCTL_PASSWORD.
+
+    A user with a second factor is asked for a code of it, too, or RELAYCTL_CODE.
+    """
     profile = _trusted_profile(url, fingerprint, ca)
     with Client(replace(profile, token=None)) as client:
-        password = _secret("RELAYCTL_PASSWORD", f"Password of {user}")
-        opened = client.post("/session", {"user": user, "password": password})
+        password = secret("RELAYCTL_PASSWORD", f"Password of {user}")
+        opened = _open_session(client, {"user": user, "password": password})
     _remember(profile, opened, as_json=as_json)
     if opened["must_change_password"]:
         print_note("This password opens nothing but its own change: relayctl passwd.")
+
+
+def _open_session(client: Client, body: dict[str, str]) -> dict[str, Any]:
+    try:
+        return dict(client.post("/session", body))
+    except NotLoggedIn as error:
+        if error.reason != "code-required":
+            raise
+    code = secret("RELAYCTL_CODE", "Code of the second factor")
+    return dict(client.post("/session", {**body, "code": code}))
 
 
 def logout(*, as_json: JsonFlag = False) -> None:
@@ -62,8 +75,8 @@ def change_password(*, as_json: JsonFlag = False) -> None:
     profile = load_profile(os.environ)
     if profile.token is None:
         raise NotLoggedIn
-    current = _secret("RELAYCTL_PASSWORD", "Present password")
-    new = _secret("RELAYCTL_NEW_PASSWORD", "New password", repeat=True)
+    current = secret("RELAYCTL_PASSWORD", "Present password")
+    new = secret("RELAYCTL_NEW_PASSWORD", "New password", repeat=True)
     with Client(profile) as client:
         body = {"current_password": current, "new_password": new}
         opened = client.put("/session/password", body)
@@ -100,7 +113,7 @@ def _trusted_profile(url: str | None, fingerprint: str | None, ca: str | None) -
     return replace(known, fingerprint=shown)
 
 
-def _secret(variable: str, prompt: str, *, repeat: bool = False) -> str:
+def secret(variable: str, prompt: str, *, repeat: bool = False) -> str:
     """Return a secret from the environment, else from the terminal; never from the command line."""
     given = os.environ.get(variable)
     if given:

@@ -62,7 +62,7 @@ class Operator:
         self._monkeypatch = monkeypatch
         self._capsys = capsys
         self.config = config
-        for name in ("URL", "TOKEN", "CA", "FINGERPRINT", "SERVER_NAME", "PASSWORD"):
+        for name in ("URL", "TOKEN", "CA", "FINGERPRINT", "SERVER_NAME", "PASSWORD", "CODE"):
             monkeypatch.delenv(f"RELAYCTL_{name}", raising=False)
         self.set(RELAYCTL_CONFIG=str(config))
 
