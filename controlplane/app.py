@@ -12,6 +12,7 @@ from controlplane.api.body_limit import CONTENT_TOO_LARGE, MIB, BodyLimit, large
 from controlplane.api.error_handlers import install_error_handlers
 from controlplane.api.permissions import declare_permissions
 from controlplane.api.routers import ROUTERS
+from controlplane.core.permissions import MEANINGS
 from controlplane.settings import Settings
 from controlplane.store.engine import Database
 from nodeagent.core.contract import Refusal
@@ -20,11 +21,15 @@ DESCRIPTION = """
 The control plane of a Mail-Relay HA cluster: it holds the cluster's state, renders every Postfix
 and keepalived file from it, and keeps the lease on each node's queue.
 
-Every refusal has the same body: `detail` is one sentence, `fields` has one per field at fault.
-Lease times count by the database's clock. Calls under `/api/v1/agent` are for node agents only.
+Every refusal has the same body: `detail` is one sentence, `fields` has one per field at fault, and
+`reason`, where there is one, is a word for programs. Lease times count by the database's clock.
+Calls under `/api/v1/agent` are for node agents only.
 
 A body may have 256 KiB; a certificate with its key 512 KiB; a heartbeat 4 MiB; lists of domains and
 what names the messages of a queue as much as `RELAY_MAX_LIST_MIB` says.
+
+Each call needs one permission, its `x-permission`:
+
 """
 
 TAGS = [
@@ -71,7 +76,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     """Return the application over an open, migrated database."""
     app = FastAPI(
         title="Mail-Relay HA control plane",
-        description=DESCRIPTION.strip(),
+        description=DESCRIPTION.lstrip() + _permissions(),
         version=__version__,
         openapi_tags=TAGS,
         docs_url=None,  # its scripts come from elsewhere and would run beside our session cookie
@@ -87,3 +92,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     return app
+
+
+def _permissions() -> str:
+    return "\n".join(f"* `{one}`: {text}" for one, text in MEANINGS.items())

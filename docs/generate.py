@@ -336,13 +336,14 @@ def openapi_document() -> dict[str, Any]:
     return document
 
 
-def _calls(document: dict[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
-    calls: dict[str, list[tuple[str, str, str]]] = {}
+def _calls(document: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
+    calls: dict[str, list[tuple[str, ...]]] = {}
     for path, methods in document["paths"].items():
         for method, call in methods.items():
             text = str(call.get("description") or call.get("summary") or "").partition("\n")[0]
             tag = call.get("tags", ["other"])[0]
-            calls.setdefault(tag, []).append((f"`{method.upper()}`", f"`{path}`", text))
+            row = (f"`{method.upper()}`", f"`{path}`", call["x-permission"], text)
+            calls.setdefault(tag, []).append(row)
     return calls
 
 
@@ -354,7 +355,8 @@ def api_page() -> str:
     parts = [API_INTRODUCTION, str(document["info"].get("description", ""))]
     for tag in [*texts, *(tag for tag in calls if tag not in texts)]:
         if tag in calls:
-            parts += [f"## {tag}", texts.get(tag, ""), table(("", "path", "what"), calls[tag])]
+            rows = table(("", "path", "needs", "what"), calls[tag])
+            parts += [f"## {tag}", texts.get(tag, ""), rows]
     return page("REST API", *(part for part in parts if part))
 
 

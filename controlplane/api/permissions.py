@@ -105,9 +105,9 @@ def _declared(dependant: Dependant) -> Iterator[Permission]:
 def _record_refusal(
     request: Request, database: Database, caller: Caller, permission: Permission
 ) -> None:
-    """Write the refusal to the audit log, the same one at most once a minute."""
+    """Write the refusal to the audit log, once a minute for each route, whatever its keys are."""
     log: RefusalLog = request.app.state.refusals
-    what = f"{request.method} {request.url.path}"[:200]
+    what = f"{request.method} {request.scope['route'].path}"
     if not log.is_due((caller.actor.name, caller.actor.address, what), time.monotonic()):
         return
     with database.write() as session:

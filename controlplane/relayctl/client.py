@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 
 import httpx2
 
+from controlplane import __version__
 from controlplane.relayctl.errors import NotLoggedIn, Refused, Unreachable
 from controlplane.relayctl.profile import Profile
 from controlplane.relayctl.trust import split_address, tls_context
@@ -25,7 +26,9 @@ class Client:
     def __init__(self, profile: Profile) -> None:
         self._url = profile.require_url()
         split_address(self._url)
-        headers = {"Authorization": f"Bearer {profile.token}"} if profile.token else {}
+        headers = {"User-Agent": f"relayctl/{__version__}"}
+        if profile.token:
+            headers["Authorization"] = f"Bearer {profile.token}"
         name = profile.server_name
         self._extensions = {"sni_hostname": name} if name is not None else {}
         self._http = httpx2.Client(

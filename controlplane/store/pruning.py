@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import Delete, delete, select
+from sqlalchemy import Delete, delete, or_, select
 from sqlmodel import Session, col
 
 from controlplane.store.clock import read_clock_s
@@ -45,7 +45,9 @@ def prune_logins(session: Session) -> int:
     """Delete ended sessions, failures that nobody waits for, and addresses no longer known."""
     now = utc_now()
     ended = (
-        delete(UserSessionRow).where(col(UserSessionRow.expires_at) <= now),
+        delete(UserSessionRow).where(
+            or_(col(UserSessionRow.expires_at) <= now, col(UserSessionRow.idle_at) <= now)
+        ),
         delete(LoginFailureRow).where(col(LoginFailureRow.last_at) < now - FAILURES_KEPT),
         delete(KnownAddressRow).where(col(KnownAddressRow.last_at) < now - ADDRESS_KNOWN),
     )

@@ -151,10 +151,16 @@ def test_a_refused_call_is_audited_once_a_minute(
 ) -> None:
     """Who tries what they may not do leaves a row, and fills no disk."""
     token = open_session(sqlite_database, "rita", CHEAP)
-    for _ in range(3):
-        answer = team.delete("/api/v1/switchover", headers=bearer(token))
+    for number in range(3):
+        answer = team.delete(f"/api/v1/routes/@{number}.example", headers=bearer(token))
         assert answer.json()["detail"] == "The role ReadOnly may not do this; it needs Operator."
     assert audited(sqlite_database).count(("rita", "access.refused", "rita")) == 1
+    (entry,) = team.get("/api/v1/audit", params={"action": "access.refused"}).json()
+    assert entry["after"] == {
+        "call": "DELETE /api/v1/routes/{sender}",
+        "needs": "operate",
+        "role": "ReadOnly",
+    }
 
 
 def test_a_route_that_declares_nothing_starts_no_application() -> None:

@@ -63,8 +63,11 @@ def test_sessions_are_listed_and_revoked(relayctl: Operator, sqlite_database: Da
     (here,) = [one for one in listed if one["is_current"]]
     other = next(one["id"] for one in listed if not one["is_current"])
     assert other in relayctl("sessions", "list").out
+    assert relayctl("login").code == 0
+    assert "relayctl/" in relayctl("sessions", "list").out
+    (here,) = [one for one in relayctl.json("sessions", "list") if one["is_current"]]
     assert relayctl.json("sessions", "revoke", other) == {"ended": 1}
-    assert relayctl("sessions", "revoke", "--others").out == "Ended 2 sessions.\n"
+    assert relayctl("sessions", "revoke", "--others").out == "Ended 3 sessions.\n"
     assert [one["id"] for one in relayctl.json("sessions", "list", "--all")] == [here["id"]]
     assert relayctl("sessions", "revoke").code == 2
     assert relayctl("sessions", "revoke", "x", "--others").code == 2
