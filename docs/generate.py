@@ -341,9 +341,8 @@ def _calls(document: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
     for path, methods in document["paths"].items():
         for method, call in methods.items():
             text = str(call.get("description") or call.get("summary") or "").partition("\n")[0]
-            tag = call.get("tags", ["other"])[0]
             row = (f"`{method.upper()}`", f"`{path}`", call["x-permission"], text)
-            calls.setdefault(tag, []).append(row)
+            calls.setdefault(call.get("tags", ["other"])[0], []).append(row)
     return calls
 
 
