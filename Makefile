@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: require-root help install demo demo-down test check lint docs bench
+.PHONY: require-root help install assets demo demo-down test check lint docs bench
 
 BIN := .venv/bin
 
@@ -11,6 +11,9 @@ require-root:
 
 install: ## Debian packages and .venv, only what is missing (root)
 	@./lab/install.sh
+
+assets: install ## what browsers load, built from the packages that npm's lock file pins
+	@$(BIN)/python -m controlplane.gui.assets.build
 
 demo: require-root install ## a whole cluster on this machine, with a few mails sent through it (root)
 	@$(BIN)/python -m lab.demo

@@ -1,12 +1,13 @@
 #!/bin/bash
-# Installs what the lab and the tests need: Debian packages, then a virtual environment in .venv.
+# Installs what the lab and the tests need: Debian packages, a virtual environment in .venv, and the
+# files that the GUI sends to browsers.
 # Run again it does only what is missing. It starts no daemon on this machine.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 
 packages=(
-    ca-certificates iproute2 keepalived kmod libnet-ssleay-perl libsasl2-modules nftables openssh-client
+    ca-certificates chromium iproute2 keepalived kmod libnet-ssleay-perl libsasl2-modules nftables openssh-client
     openssh-server openssl postfix postfix-lmdb postgresql-15 procps python3-venv rsync swaks
     util-linux
 )
@@ -73,6 +74,8 @@ choose_local_mail_only() {
 
 install_packages() {
     local missing=() package
+    # npm may have come with a Node.js that is not Debian's; Debian's npm would not fit beside it.
+    npm --version >>"$log" 2>&1 || packages+=(nodejs npm)
     for package in "${packages[@]}"; do
         is_installed "$package" || missing+=("$package")
     done
@@ -118,5 +121,14 @@ install_python() {
     printf '%s\n' "$wanted" >"$stamp"
 }
 
+build_assets() {
+    local build=(.venv/bin/python -m controlplane.gui.assets.build)
+    if quietly "${build[@]}" --check; then return; fi
+    say "building the GUI's files from npm packages, pinned by package-lock.json"
+    quietly "${build[@]}" ||
+        fail "The GUI's files cannot be built. Check the network; the build says: $(first_line ERROR)"
+}
+
 install_packages
 install_python
+build_assets

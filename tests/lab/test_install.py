@@ -18,6 +18,7 @@ REPOSITORY = Path(__file__).parents[2]
 POLICY = "/usr/sbin/policy-rc.d"
 MARK = "# Made by lab/install.sh, which removes it again."
 STAND_INS = {
+    "npm": "true",
     "id": 'echo "$MY_UID"',
     "dpkg-query": 'case " $MISSING " in *" $4 "*) exit 1;; *) printf installed;; esac',
     "debconf-set-selections": 'echo "debconf $(cat)" >>"$CALLS"',
@@ -29,6 +30,11 @@ STAND_INS = {
             "install yes") echo "E: Unable to locate package swaks"; exit 100;;
         esac""",
 }
+
+BUILD = """
+    [ "$3" = --check ] && exit "${STALE:-0}"
+    echo "build" >>"$CALLS"
+    [ -z "$OFFLINE" ] || { echo "ERROR: npm cannot get the pinned packages"; exit 1; }"""
 
 
 @dataclass
@@ -78,6 +84,7 @@ def clone(tmp_path: Path) -> Clone:
         shutil.copy(REPOSITORY / name, root / name)
     script(root / ".venv/bin/relay-lab", "true")
     script(root / ".venv/bin/pip", f'# {root}/.venv/\necho "pip $1" >>"$CALLS"; $PIP')
+    script(root / ".venv/bin/python", BUILD)
     wanted = subprocess.run(
         "cat pyproject.toml constraints.txt | sha256sum",
         shell=True,
@@ -179,6 +186,33 @@ def test_pip_without_a_network_is_one_sentence_and_is_tried_again(clone: Clone) 
     assert "Python packages cannot be had. Check the network; pip says: ERROR: No match" in said
     assert not (clone.root / ".venv/installed.sha256").exists()
     Path(said.rpartition(": ")[2].rstrip(")")).unlink()
+
+
+def test_the_files_of_the_gui_are_built_when_they_are_stale(clone: Clone) -> None:
+    """A pull that changes them, or npm's lock file, builds them anew, and says so."""
+    done = clone.install(STALE="3")
+    assert (done.returncode, clone.calls) == (0, ["build"])
+    assert "building the GUI's files from npm packages" in done.stderr
+
+
+def test_the_gui_without_a_network_is_one_sentence(clone: Clone) -> None:
+    """The reason of the build stands in it."""
+    said = clone.sentence(STALE="3", OFFLINE="yes")
+    assert said.startswith(
+        "install: The GUI's files cannot be built. Check the network; the build says: "
+        "ERROR: npm cannot get the pinned packages"
+    )
+    Path(said.rpartition(": ")[2].rstrip(")")).unlink()
+
+
+def test_npm_of_another_source_is_used(clone: Clone) -> None:
+    """Debian's npm does not fit beside another Node.js, so it is asked for only without any."""
+    assert clone.install(MISSING="npm nodejs").returncode == 0
+    assert clone.calls == []
+    (clone.root.parent / "bin/npm").unlink()
+    hidden = "{ [ ! -e /usr/bin/npm ] || mount --bind /dev/null /usr/bin/npm; }"
+    done = clone.install(MISSING="npm nodejs", before=hidden)
+    assert "installing Debian packages: nodejs npm" in done.stderr
 
 
 def test_an_environment_that_was_copied_from_elsewhere_is_made_anew(clone: Clone) -> None:
