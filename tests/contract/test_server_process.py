@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
 import sqlite3
-import ssl
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 from pydantic import SecretStr
 
@@ -27,108 +20,20 @@ from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.instance import ensure_instance
 from controlplane.store.user_tables import UserRow
-from controlplane.tls import ca_pem
-from nodeagent.core.contract import TLS_SERVER_NAME
 from tests.fakes.certificates import make_pair
+from tests.fakes.control_plane_process import ControlPlaneProcess
 from tests.fakes.postgres import PostgresServer
-
-COMMAND = [sys.executable, "-c", "from controlplane.cli import main; main()"]
-START_S = 40.0
-
-
-class Process:
-    """One control plane process with an environment of its own."""
-
-    def __init__(self, state_dir: Path, database_url: str = "") -> None:
-        self.state_dir = state_dir
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.environment = os.environ | {
-            "RELAY_STATE_DIR": str(state_dir),
-            "RELAY_LISTEN": f"127.0.0.1:{self.port}",
-            "RELAY_DATABASE_URL": database_url or f"sqlite:///{state_dir}/relay.db",
-            "RELAY_ARGON2_ROUNDS": "1",
-            "RELAY_ARGON2_MEMORY_KIB": "8",
-            "RELAY_ARGON2_PARALLELISM": "1",
-        }
-        self.server: subprocess.Popen[bytes] | None = None
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run one command to its end."""
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            env=self.environment,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-    def start(self) -> None:
-        """Start serving without waiting."""
-        log = self.state_dir.with_name(f"serve-{self.port}.log").open("wb")
-        self.server = subprocess.Popen(
-            [*COMMAND, "serve"], env=self.environment, stdout=log, stderr=log
-        )
-        log.close()
-
-    def get(self, path: str) -> httpx2.Response:
-        """Ask as a node does, once the server is there: our CA and our server name."""
-        end_s = time.monotonic() + START_S
-        while True:
-            try:
-                return self._get(path)
-            except httpx2.ConnectError:
-                has_ended = self.server is not None and self.server.poll() is not None
-                log = self.state_dir.with_name(f"serve-{self.port}.log").read_text()
-                assert not has_ended, log
-                assert time.monotonic() < end_s, log
-                time.sleep(0.2)
-
-    def _get(self, path: str) -> httpx2.Response:
-        trusted = ssl.create_default_context(cadata=ca_pem(self.state_dir))
-        with httpx2.Client(verify=trusted, trust_env=False) as client:
-            return client.get(
-                f"https://127.0.0.1:{self.port}{path}",
-                extensions={"sni_hostname": TLS_SERVER_NAME},
-            )
-
-    def raw(self, request: bytes) -> bytes:
-        """Send bytes that need not be a whole request; return the answer."""
-        context = ssl.create_default_context(cadata=ca_pem(self.state_dir))
-        with (
-            socket.create_connection(("127.0.0.1", self.port), timeout=10) as plain,
-            context.wrap_socket(plain, server_hostname=TLS_SERVER_NAME) as connection,
-        ):
-            connection.sendall(request)
-            answer = connection.recv(65536)
-            while b"\r\n\r\n" not in answer or answer.endswith(b"\r\n\r\n"):
-                answer += connection.recv(65536)
-            return answer
-
-    def shown_certificate(self) -> bytes:
-        """Return what a browser is shown."""
-        return ssl.get_server_certificate(("127.0.0.1", self.port)).encode()
-
-    def stop(self) -> int:
-        """Stop as systemd does; return the exit code."""
-        assert self.server is not None
-        self.server.send_signal(signal.SIGTERM)
-        return self.server.wait(timeout=20)
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> Iterator[Process]:
+def process(tmp_path: Path) -> Iterator[ControlPlaneProcess]:
     """Give a process over an embedded database, stopped at the end."""
-    made = Process(tmp_path / "state")
+    made = ControlPlaneProcess(tmp_path / "state")
     yield made
-    if made.server is not None and made.server.poll() is None:
-        made.server.kill()
-        made.server.wait()
+    made.kill()
 
 
-def instance_of(process: Process) -> tuple[str, bool]:
+def instance_of(process: ControlPlaneProcess) -> tuple[str, bool]:
     """Return the database's instance id and whether it is recovering."""
     database = Database(process.environment["RELAY_DATABASE_URL"])
     with database.write() as session:
@@ -138,7 +43,7 @@ def instance_of(process: Process) -> tuple[str, bool]:
     return answer
 
 
-def test_serving_from_an_empty_directory(process: Process) -> None:
+def test_serving_from_an_empty_directory(process: ControlPlaneProcess) -> None:
     """The first start makes everything it needs, answers over TLS, and stops cleanly."""
     process.start()
     answer = process.get("/healthz")
@@ -150,7 +55,7 @@ def test_serving_from_an_empty_directory(process: Process) -> None:
     assert modes == {0}
 
 
-def test_an_uploaded_certificate_is_shown_without_a_restart(process: Process) -> None:
+def test_an_uploaded_certificate_is_shown_without_a_restart(process: ControlPlaneProcess) -> None:
     """What one instance stored is what every instance shows within seconds."""
     process.start()
     process.get("/healthz")
@@ -166,7 +71,7 @@ def test_an_uploaded_certificate_is_shown_without_a_restart(process: Process) ->
     database.close()
 
 
-def test_tokens_are_made_without_a_running_server(process: Process) -> None:
+def test_tokens_are_made_without_a_running_server(process: ControlPlaneProcess) -> None:
     """The lab and an operator at the console need no login for the first tokens."""
     done = process.run("token", "node-a", "node-b", "--json")
     assert done.returncode == 0, done.stderr
@@ -175,7 +80,7 @@ def test_tokens_are_made_without_a_running_server(process: Process) -> None:
     assert all(len(text.partition(".")[2]) == 64 for text in tokens.values())
 
 
-def test_the_admin_is_reset_at_the_console(process: Process) -> None:
+def test_the_admin_is_reset_at_the_console(process: ControlPlaneProcess) -> None:
     """Whoever has the host has the control plane: a new password must be set at the next login."""
     done = process.run("reset-admin")
     assert done.returncode == 0, done.stderr
@@ -188,7 +93,7 @@ def test_the_admin_is_reset_at_the_console(process: Process) -> None:
     assert actions == ["user.reset", "user.create"]
 
 
-def test_a_wrong_node_name_is_one_sentence(process: Process) -> None:
+def test_a_wrong_node_name_is_one_sentence(process: ControlPlaneProcess) -> None:
     """Exit code 1, no traceback, nothing made."""
     done = process.run("token", "Node_A")
     assert done.returncode == 1
@@ -196,7 +101,7 @@ def test_a_wrong_node_name_is_one_sentence(process: Process) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_an_unusable_setting_is_one_sentence(process: Process) -> None:
+def test_an_unusable_setting_is_one_sentence(process: ControlPlaneProcess) -> None:
     """The variable at fault is named."""
     process.environment["RELAY_LISTEN"] = "0.0.0.0:70000"
     done = process.run("serve")
@@ -205,7 +110,7 @@ def test_an_unusable_setting_is_one_sentence(process: Process) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_an_unreachable_database_is_one_sentence(process: Process) -> None:
+def test_an_unreachable_database_is_one_sentence(process: ControlPlaneProcess) -> None:
     """The start is refused with the driver's reason in one line."""
     process.environment["RELAY_DATABASE_URL"] = "postgresql+psycopg://relay@127.0.0.1:1/none"
     done = process.run("serve")
@@ -214,7 +119,7 @@ def test_an_unreachable_database_is_one_sentence(process: Process) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_backup_while_serving_and_restore(process: Process, tmp_path: Path) -> None:
+def test_backup_while_serving_and_restore(process: ControlPlaneProcess, tmp_path: Path) -> None:
     """A backup is one private file; restored it is a new instance that waits for all nodes."""
     process.start()
     process.get("/healthz")
@@ -238,7 +143,7 @@ def test_backup_while_serving_and_restore(process: Process, tmp_path: Path) -> N
     assert not list(process.state_dir.glob("relay.db.restoring*"))
 
 
-def test_a_restored_control_plane_serves(process: Process, tmp_path: Path) -> None:
+def test_a_restored_control_plane_serves(process: ControlPlaneProcess, tmp_path: Path) -> None:
     """Restoring leaves a database that the next start uses as it is."""
     process.run("token", "node-a")
     process.run("backup", str(tmp_path / "copy.db"))
@@ -248,7 +153,7 @@ def test_a_restored_control_plane_serves(process: Process, tmp_path: Path) -> No
     assert instance_of(process)[1] is True
 
 
-def test_a_backup_overwrites_nothing(process: Process, tmp_path: Path) -> None:
+def test_a_backup_overwrites_nothing(process: ControlPlaneProcess, tmp_path: Path) -> None:
     """An existing file stays as it is."""
     process.run("token", "node-a")
     target = tmp_path / "precious"
@@ -258,7 +163,9 @@ def test_a_backup_overwrites_nothing(process: Process, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["no database", "another database", "nothing"])
-def test_what_is_no_backup_is_not_restored(process: Process, tmp_path: Path, content: str) -> None:
+def test_what_is_no_backup_is_not_restored(
+    process: ControlPlaneProcess, tmp_path: Path, content: str
+) -> None:
     """The present database stays in place, and one sentence says why."""
     process.run("token", "node-a")
     before = instance_of(process)
@@ -277,7 +184,7 @@ def test_what_is_no_backup_is_not_restored(process: Process, tmp_path: Path, con
 
 def test_postgresql_is_backed_up_by_its_own_tools(tmp_path: Path, postgres: PostgresServer) -> None:
     """The command names pg_dump; a database restored by hand is marked with --adopt-database."""
-    process = Process(tmp_path / "state", postgres.create_database())
+    process = ControlPlaneProcess(tmp_path / "state", postgres.create_database())
     process.run("token", "node-a")
     refused = process.run("backup", str(tmp_path / "copy"))
     assert refused.returncode == 1
@@ -288,7 +195,7 @@ def test_postgresql_is_backed_up_by_its_own_tools(tmp_path: Path, postgres: Post
     assert (after[1], after[0] != before[0]) == (True, True)
 
 
-def test_restore_wants_exactly_one_source(process: Process, tmp_path: Path) -> None:
+def test_restore_wants_exactly_one_source(process: ControlPlaneProcess, tmp_path: Path) -> None:
     """Neither nothing nor both."""
     for arguments in ((), (str(tmp_path / "x"), "--adopt-database")):
         done = process.run("restore", *arguments)
@@ -301,7 +208,7 @@ def test_two_instances_start_together_on_one_database(
 ) -> None:
     """Both migrate, make what a first start makes, and serve: one of each."""
     url = postgres.create_database()
-    pair = [Process(tmp_path / "state", url) for _ in range(2)]
+    pair = [ControlPlaneProcess(tmp_path / "state", url) for _ in range(2)]
     for process in pair:
         process.start()
     try:
@@ -346,7 +253,9 @@ def take_shared(path: Path) -> None:
         pass
 
 
-def test_a_body_that_is_too_large_is_refused_before_it_was_sent(process: Process) -> None:
+def test_a_body_that_is_too_large_is_refused_before_it_was_sent(
+    process: ControlPlaneProcess,
+) -> None:
     """A declared length is answered at once; an endless body after the limit, not at its end."""
     process.start()
     process.get("/healthz")
