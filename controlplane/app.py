@@ -13,6 +13,9 @@ from controlplane.api.error_handlers import install_error_handlers
 from controlplane.api.permissions import declare_permissions
 from controlplane.api.routers import ROUTERS
 from controlplane.core.permissions import MEANINGS
+from controlplane.gui.error_pages import respond
+from controlplane.gui.live import Live
+from controlplane.gui.routers import page_paths
 from controlplane.settings import Settings
 from controlplane.store.engine import Database
 from nodeagent.core.contract import Refusal
@@ -86,8 +89,12 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     app.state.settings = settings
     app.state.database = database
     app.state.refusals = RefusalLog()
-    app.add_middleware(BodyLimit, larger=larger_limits(settings.max_list_mib * MIB))
-    install_error_handlers(app)
+    app.state.live = Live()
+    app.state.page_paths = page_paths()
+    app.add_middleware(
+        BodyLimit, larger=larger_limits(settings.max_list_mib * MIB), respond=respond
+    )
+    install_error_handlers(app, respond)
     declare_permissions(ROUTERS)
     for router in ROUTERS:
         app.include_router(router)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ import uvicorn
 from controlplane.api.user_auth import login_rules
 from controlplane.app import create_app
 from controlplane.errors import SetupFailed
+from controlplane.gui.live import Live
+from controlplane.gui.static_files import load_assets
 from controlplane.jobs.scheduler import Tools, start_jobs
 from controlplane.settings import Settings
 from controlplane.store.cluster import ClusterStore
@@ -46,6 +49,7 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished first."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
+    load_assets()
     make_state_dir(settings.state_dir)
     with serving_lock(settings.state_dir, is_shared=True):
         box = SecretBox.load(settings.state_dir)
@@ -58,10 +62,23 @@ def serve(settings: Settings) -> None:
         jobs = start_jobs(Tools(settings, database, box, tls))
         log.info("serving", address=settings.listen, sqlite=database.is_sqlite)
         try:
-            uvicorn.Server(_uvicorn_config(app, settings, tls)).run()
+            _Server(_uvicorn_config(app, settings, tls), app.state.live).run()
         finally:
             jobs.shutdown(wait=False)
             database.close()
+
+
+class _Server(uvicorn.Server):
+    """Ends the live streams of the GUI when it stops: they would never end by themselves."""
+
+    def __init__(self, config: uvicorn.Config, live: Live) -> None:
+        super().__init__(config)
+        self._live = live
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop as uvicorn does, without streams to wait for."""
+        self._live.close()
+        await super().shutdown(sockets)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from controlplane.api.error_handlers import refuse
+from controlplane.api.error_handlers import Refused, Respond, respond_json
 from nodeagent.core.contract import AGENT_API
 
 KIB: Final = 1024
@@ -45,8 +47,11 @@ def larger_limits(list_bytes: int) -> dict[str, int]:
 class BodyLimit:
     """ASGI middleware: answers 413 with one sentence to a body above its path's limit."""
 
-    def __init__(self, app: ASGIApp, larger: Mapping[str, int]) -> None:
+    def __init__(
+        self, app: ASGIApp, larger: Mapping[str, int], respond: Respond = respond_json
+    ) -> None:
         self._app = app
+        self._respond = respond
         self._larger = larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,7 +62,9 @@ class BodyLimit:
         limit_bytes = self._larger.get(scope["path"], USUAL_BYTES)
         declared = Headers(scope=scope).get("content-length", "0")
         if declared.isdecimal() and int(declared) > limit_bytes:
-            await refuse(CONTENT_TOO_LARGE, _sentence(limit_bytes))(scope, receive, send)
+            refused = Refused(CONTENT_TOO_LARGE, _sentence(limit_bytes))
+            answer = await run_in_threadpool(self._respond, Request(scope), refused)
+            await answer(scope, receive, send)
             return
         received_bytes = 0
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import IntegrityError
@@ -20,13 +21,46 @@ log = structlog.get_logger(__name__)
 BODY_PARTS = ("body", "query", "path", "header", "cookie")
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Make `app` answer every error with a `Refusal`."""
-    app.add_exception_handler(ControlPlaneError, _on_refusal)
-    app.add_exception_handler(RequestValidationError, _on_invalid_request)
-    app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(IntegrityError, _on_integrity_error)
-    app.add_exception_handler(Exception, _on_crash)
+@dataclass(frozen=True)
+class Refused:
+    """What is wrong with a request: for whoever answers it."""
+
+    status: int
+    detail: str
+    fields: dict[str, str] = field(default_factory=dict)
+    error: Exception | None = None
+
+
+Respond = Callable[[Request, Refused], Response]
+
+
+def respond_json(request: Request, refused: Refused) -> Response:
+    """Answer with a `Refusal`, as the whole API does."""
+    del request
+    reason = refused.error.reason if isinstance(refused.error, ControlPlaneError) else None
+    return refuse(refused.status, refused.detail, refused.fields, reason)
+
+
+def install_error_handlers(app: FastAPI, respond: Respond = respond_json) -> None:
+    """Make `app` answer every error in one shape, which `respond` makes."""
+    explain: dict[type[Exception], Callable[[Request, Exception], Refused]] = {
+        ControlPlaneError: _on_refusal,
+        RequestValidationError: _on_invalid_request,
+        HTTPException: _on_http_error,
+        IntegrityError: _on_integrity_error,
+        Exception: _on_crash,
+    }
+    for kind, on_error in explain.items():
+        app.add_exception_handler(kind, _handler(on_error, respond))
+
+
+def _handler(
+    explain: Callable[[Request, Exception], Refused], respond: Respond
+) -> Callable[[Request, Exception], Response]:
+    def answer(request: Request, error: Exception) -> Response:
+        return respond(request, explain(request, error))
+
+    return answer
 
 
 def refuse(
@@ -49,33 +83,33 @@ def field_sentences(errors: Sequence[Any]) -> dict[str, str]:
     return fields
 
 
-def _on_refusal(request: Request, error: Exception) -> JSONResponse:
+def _on_refusal(request: Request, error: Exception) -> Refused:
     assert isinstance(error, ControlPlaneError)  # noqa: S101 - registered for this class
     if error.status >= 500:  # noqa: PLR2004 - HTTP
         log.warning("refused", path=request.url.path, detail=error.detail)
-    return refuse(error.status, error.detail, error.fields, error.reason)
+    return Refused(error.status, error.detail, error.fields, error)
 
 
-def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
+def _on_invalid_request(request: Request, error: Exception) -> Refused:
     del request
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
     fields = field_sentences(error.errors())
     detail = "The request is not valid; nothing was changed: " + ", ".join(fields) + "."
-    return refuse(422, detail, fields)
+    return Refused(422, detail, fields)
 
 
-def _on_http_error(request: Request, error: Exception) -> JSONResponse:
+def _on_http_error(request: Request, error: Exception) -> Refused:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     if error.status_code == 404 and error.detail == "Not Found":  # noqa: PLR2004 - HTTP
-        return refuse(404, f"There is nothing at {request.url.path}.")
-    return refuse(error.status_code, str(error.detail).rstrip(".") + ".")
+        return Refused(404, f"There is nothing at {request.url.path}.")
+    return Refused(error.status_code, str(error.detail).rstrip(".") + ".")
 
 
-def _on_integrity_error(request: Request, error: Exception) -> JSONResponse:
+def _on_integrity_error(request: Request, error: Exception) -> Refused:
     log.warning("constraint", path=request.url.path, error=str(error))
-    return refuse(409, "Somebody changed the same thing at the same time; read it again.")
+    return Refused(409, "Somebody changed the same thing at the same time; read it again.")
 
 
-def _on_crash(request: Request, error: Exception) -> JSONResponse:
+def _on_crash(request: Request, error: Exception) -> Refused:
     log.error("crashed", path=request.url.path, exc_info=error)
-    return refuse(500, "An internal error; the control plane's log says more.")
+    return Refused(500, "An internal error; the control plane's log says more.")

@@ -29,7 +29,7 @@ from controlplane.api import (
     users,
     vips,
 )
-from controlplane.gui import pages
+from controlplane.gui.routers import PAGE_ROUTERS
 
 ROUTERS: tuple[APIRouter, ...] = (
     session.router,
@@ -57,5 +57,5 @@ ROUTERS: tuple[APIRouter, ...] = (
     audit.router,
     agent.router,
     health.router,
-    pages.router,
+    *PAGE_ROUTERS,
 )

@@ -1,1 +1,1 @@
-"""The pages of the GUI on port 8443: rendered here, without scripts, assets of our own only."""
+"""The pages of the GUI on port 8443: rendered here, with scripts and styles of our own only."""

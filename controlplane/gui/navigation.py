@@ -1,0 +1,35 @@
+"""The pages in the order of the sidebar; a page that is not built yet is not shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from controlplane.gui.language import N_
+
+
+@dataclass(frozen=True)
+class NavigationItem:
+    """One line of the sidebar."""
+
+    path: str
+    label: str
+    icon: str
+
+    def is_at(self, path: str) -> bool:
+        """Tell whether `path` is this page or one below it."""
+        return path == self.path or (self.path != "/" and path.startswith(f"{self.path}/"))
+
+
+NAVIGATION: Final = (
+    NavigationItem("/", N_("Overview"), "gauge"),
+    NavigationItem("/nodes", N_("Nodes"), "server-2"),
+    NavigationItem("/mail", N_("Mail"), "mail-cog"),
+    NavigationItem("/configuration", N_("Configuration"), "git-compare"),
+    NavigationItem("/queue", N_("Queue"), "inbox"),
+    NavigationItem("/trace", N_("Trace"), "route"),
+    NavigationItem("/events", N_("Events"), "activity"),
+    NavigationItem("/audit", N_("Audit"), "history"),
+    NavigationItem("/users", N_("Users"), "users"),
+    NavigationItem("/system", N_("System"), "heart-rate-monitor"),
+)

@@ -1,0 +1,52 @@
+"""Refusals in the viewer's language: the sentences of the API, found again in the catalogue.
+
+The API says everything in English. A sentence without values is a message of the catalogue as it
+stands; one with values matches the pattern that it was made from, and its values are filled into
+the translation of the pattern. What has no translation is shown as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Final
+
+from controlplane.gui.language import Localizer, catalogue
+
+PLACE: Final = re.compile(r"%\((\w+)\)s")
+
+
+def translate_sentence(localizer: Localizer, sentence: str) -> str:
+    """Return a refusal's sentence in the language of the viewer."""
+    found = catalogue(localizer.language).gettext(sentence)
+    if found != sentence:
+        return str(found)
+    for pattern, translation in _patterns(localizer.language):
+        match = pattern.fullmatch(sentence)
+        if match is not None:
+            return translation % match.groupdict()
+    return sentence
+
+
+@cache
+def _patterns(language: str) -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Return what sentences with values look like, the longest first, and what they become."""
+    messages: dict[str, str] = getattr(catalogue(language), "_catalog", {})
+    patterns = [
+        (source, translation)
+        for source, translation in messages.items()
+        if isinstance(source, str) and translation and PLACE.search(source)
+    ]
+    patterns.sort(key=lambda one: -len(one[0]))
+    return tuple((_pattern(source), translation) for source, translation in patterns)
+
+
+def _pattern(source: str) -> re.Pattern[str]:
+    parts = PLACE.split(source)
+    names = parts[1::2]
+    texts = [re.escape(part.replace("%%", "%")) for part in parts[::2]]
+    inner = "".join(
+        f"{text}(?P<{name}>.+?)" if names.index(name) == number else f"{text}(?P={name})"
+        for number, (text, name) in enumerate(zip(texts, names, strict=False))
+    )
+    return re.compile(inner + texts[-1], re.DOTALL)

@@ -1,0 +1,98 @@
+"""The templates' environment, one a language: escaping on, undefined names refused, our filters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup, escape
+
+from controlplane.gui.language import UNKNOWN, Localizer, catalogue
+from controlplane.gui.sentences import translate_sentence
+from controlplane.gui.static_files import load_assets
+
+TEMPLATES: Final = Path(__file__).parent / "templates"
+MACROS: Final = "macros.html"
+
+
+def render_page(template: str, values: Mapping[str, Any]) -> str:
+    """Render a whole template; `values` holds the viewer's `localizer`."""
+    return _environment_of(values).get_template(template).render(values)
+
+
+def render_block(template: str, block: str, values: Mapping[str, Any]) -> str:
+    """Render one `{% block %}` of a template: what stands outside of it is not run."""
+    found = _environment_of(values).get_template(template)
+    return "".join(found.blocks[block](found.new_context(dict(values))))
+
+
+def _environment_of(values: Mapping[str, Any]) -> Environment:
+    localizer = values["localizer"]
+    assert isinstance(localizer, Localizer)  # noqa: S101 - whoever renders puts it there
+    return environment(localizer.language)
+
+
+@cache
+def environment(language: str) -> Environment:
+    """Return the environment of one language."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.add_extension("jinja2.ext.i18n")
+    found = catalogue(language)
+    made.install_gettext_callables(  # type: ignore[attr-defined]  # added by the extension
+        found.gettext, found.ngettext, newstyle=True
+    )
+    localizer = Localizer(language)
+    for write in (
+        localizer.number,
+        localizer.percent,
+        localizer.bytes,
+        localizer.duration,
+        localizer.all_of,
+    ):
+        made.filters[write.__name__] = write
+    made.filters["message"] = found.gettext  # of a variable; `_()` would fill in values
+    made.filters["sentence"] = lambda text: translate_sentence(localizer, text)
+    assets = load_assets()
+    made.globals.update(asset=assets.url, icon=assets.icon, moment=moment, day=day, age=age)
+    made.globals["ui"] = made.get_template(MACROS).module
+    return made
+
+
+@pass_context
+def moment(context: Context, at: Any) -> Markup:
+    """Return a moment in the viewer's time zone, as `<time>`."""
+    return _time(context, at, context["localizer"].moment(at))
+
+
+@pass_context
+def day(context: Context, at: Any) -> Markup:
+    """Return a day in the viewer's time zone, as `<time>`."""
+    return _time(context, at, context["localizer"].day(at))
+
+
+@pass_context
+def age(context: Context, at: Any) -> Markup:
+    """Return how long ago a moment is, as `<time>` that counts on in the browser."""
+    if at is None:
+        return escape(UNKNOWN)
+    localizer: Localizer = context["localizer"]
+    return Markup('<time data-age datetime="{}" title="{}">{}</time>').format(
+        localizer.iso(at), localizer.moment(at), localizer.age(at)
+    )
+
+
+def _time(context: Context, at: Any, words: str) -> Markup:
+    if at is None:
+        return escape(UNKNOWN)
+    return Markup('<time datetime="{}">{}</time>').format(context["localizer"].iso(at), words)
