@@ -119,7 +119,7 @@ def test_the_wanted_state_of_a_node_reaches_its_view(
 
 def test_changed_timings_count_from_the_next_lease(a: EnrolledAgent, pair: TestClient) -> None:
     """The lease is as long as the administrators' timings say."""
-    timings = {"lease_duration_s": 40.0}
+    timings = {"lease_duration_s": 40.0, "promise_s": 40.0}
     assert pair.patch("/api/v1/cluster", json={"timings": timings}).status_code == 200
     assert own_lease(a).remaining_s > 30
 
