@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
 from sqlmodel import Session
 
 from controlplane.core.spec import TlsSpec
@@ -16,6 +18,7 @@ from controlplane.store.certificates import read_certificate
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.pruning import prune_audit, prune_events, prune_logins, prune_versions
+from controlplane.store.samples import FINE_S, prune_samples, take_samples, thin_samples
 from controlplane.tls import ServerTls
 
 log = structlog.get_logger(__name__)
@@ -23,6 +26,8 @@ log = structlog.get_logger(__name__)
 CERTIFICATE_EVERY_S = 2
 PRUNE_EVERY_H = 6
 RENEW_EVERY_H = 24
+MIDDLE_OF_STEP = datetime(2026, 1, 1, second=FINE_S // 2, tzinfo=UTC)
+"""Far from the steps' ends, so that a job that is a little late or early leaves no step out."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def prune(tools: Tools) -> None:
         "events": lambda session: prune_events(session, settings.event_keep_days),
         "audit": lambda session: prune_audit(session, settings.audit_keep_days),
         "logins": prune_logins,
+        "samples": prune_samples,
         "versions": lambda session: prune_versions(session, settings.config_keep_versions),
     }
     for kind, job in jobs.items():
@@ -73,6 +79,13 @@ def prune(tools: Tools) -> None:
             deleted += now
         if deleted:
             log.info("pruned", kind=kind, deleted=deleted)
+
+
+def sample(tools: Tools) -> None:
+    """Write down what the nodes report now, and thin out what is older."""
+    with tools.database.write() as session:
+        take_samples(session)
+        thin_samples(session)
 
 
 def _in_transaction(database: Database, job: Callable[[Session], int]) -> int:
@@ -103,6 +116,9 @@ def start_jobs(tools: Tools) -> BackgroundScheduler:
     scheduler.add_job(watch_once, "interval", seconds=CERTIFICATE_EVERY_S, id="certificate")
     prune_once = guarded("prune", lambda: prune(tools))
     scheduler.add_job(prune_once, "interval", hours=PRUNE_EVERY_H, id="prune")
+    sample_once = guarded("sample", lambda: sample(tools))
+    sample_trigger = IntervalTrigger(seconds=FINE_S, start_date=MIDDLE_OF_STEP, timezone=UTC)
+    scheduler.add_job(sample_once, sample_trigger, id="sample")
     renew_once = guarded("renew", tools.tls.renew_own)
     scheduler.add_job(renew_once, "interval", hours=RENEW_EVERY_H, id="renew")
     scheduler.start()

@@ -145,6 +145,15 @@ class QueueCounts(Wire):
     quarantined: int | None = None
 
 
+class MailFlow(Wire):
+    """Messages since the agent's start, as Postfix logged them; None where that is not known."""
+
+    accepted: int | None = Field(default=None, ge=0)
+    delivered: int | None = Field(default=None, ge=0)  # recipients, as are the two below
+    deferrals: int | None = Field(default=None, ge=0)
+    bounced: int | None = Field(default=None, ge=0)
+
+
 class NodeReport(Wire):
     """What a node reports of itself at each heartbeat (`reported_*` in the control plane)."""
 
@@ -154,6 +163,7 @@ class NodeReport(Wire):
     is_proven: bool = False  # the lease guard holds an unexpired proof
     generation: int = 0
     queue: QueueCounts = QueueCounts()
+    flow: MailFlow | None = None  # None: this agent does not read Postfix's log
     pushes: tuple[PushReport, ...] = ()
     mirrors: tuple[MirrorReport, ...] = ()
     config_version: int | None = None  # the version that is live

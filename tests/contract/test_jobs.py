@@ -185,7 +185,12 @@ def test_every_job_is_scheduled_and_the_certificate_is_shown_at_once(
     scheduler = start_jobs(tools)
     try:
         every_s = {job.id: job.trigger.interval.total_seconds() for job in scheduler.get_jobs()}
-        assert every_s == {"certificate": 2, "prune": 6 * 3600, "renew": 24 * 3600}
+        assert every_s == {
+            "certificate": 2,
+            "prune": 6 * 3600,
+            "renew": 24 * 3600,
+            "sample": 10,
+        }
         assert (tmp_path / UPLOADED_FILE).exists()
     finally:
         scheduler.shutdown()
