@@ -58,6 +58,8 @@ TAGS = [
     {"name": "switchover", "description": "Hand over on purpose: nothing lost, nothing doubled."},
     {"name": "events", "description": "What happened on the nodes."},
     {"name": "audit", "description": "Who changed what."},
+    {"name": "overview", "description": "What needs attention, and queues over time."},
+    {"name": "metrics", "description": "For Prometheus."},
     {"name": "agent", "description": "What node agents call; authenticated by the node's key."},
     {"name": "health", "description": "Liveness."},
 ]

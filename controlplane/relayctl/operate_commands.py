@@ -1,4 +1,4 @@
-"""What operators look at and do: status, leases, queue, events, switchover, explain, adopt."""
+"""What operators look at and do: status, attention, leases, queue, events, switchover, explain, adopt."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ MAX_EVENTS: Final = 1000
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command("status")(status)
+    app.command("attention")(attention)
     app.command("lease")(lease)
     app.command("queue")(queue)
     app.command("events")(events)
@@ -80,6 +81,17 @@ def _node_row(view: dict[str, Any], totals: dict[str, int]) -> tuple[object, ...
         report["config_version"],
         age(state["last_seen_s"]),
     )
+
+
+def attention(*, as_json: JsonFlag = False) -> None:
+    """Show what needs attention, the worst first, with the next step to take."""
+    columns: Columns = {
+        "SEVERITY": "severity",
+        "SINCE": "since",
+        "WHAT": "text",
+        "NEXT STEP": "step",
+    }
+    print_list(fetch("/attention"), columns, "Nothing needs attention.", as_json=as_json)
 
 
 def lease(*, as_json: JsonFlag = False) -> None:
