@@ -1,4 +1,4 @@
-"""What operators look at and do: status, attention, leases, queue, events, switchover, explain, adopt."""
+"""What operators look at and do: status, attention, leases, queue, events, switchover, adopt."""
 
 from __future__ import annotations
 

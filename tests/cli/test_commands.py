@@ -194,6 +194,13 @@ def test_leases_and_queue(live: Operator) -> None:
     assert "5 messages in all" in live("queue").out
 
 
+def test_attention_names_the_next_step(live: Operator) -> None:
+    """In a table and as JSON."""
+    assert "versions-differ" not in {one["rule"] for one in live.json("attention")}
+    assert all(one["step"] in live("attention").out for one in live.json("attention"))
+    assert live.json("attention")
+
+
 def test_events_come_oldest_first(live: Operator, sqlite_database: Database) -> None:
     """As a log is read; filtered by node and kind."""
     with sqlite_database.write() as session:
