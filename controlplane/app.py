@@ -13,6 +13,7 @@ from controlplane.api.error_handlers import install_error_handlers
 from controlplane.api.permissions import declare_permissions
 from controlplane.api.routers import ROUTERS
 from controlplane.core.permissions import MEANINGS
+from controlplane.gui.charts import ChartCache
 from controlplane.gui.error_pages import respond
 from controlplane.gui.live import Live
 from controlplane.gui.routers import page_paths
@@ -92,6 +93,8 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     app.state.database = database
     app.state.refusals = RefusalLog()
     app.state.live = Live()
+    app.state.charts = ChartCache()
+    app.state.on_report = app.state.live.wake
     app.state.page_paths = page_paths()
     app.add_middleware(
         BodyLimit, larger=larger_limits(settings.max_list_mib * MIB), respond=respond

@@ -66,10 +66,12 @@ def enrol(
 
 @router.post(AGENT_API["heartbeat"])
 def heartbeat(
-    body: wire.HeartbeatRequest, node: NodeDep, ownership: OwnershipDep
+    body: wire.HeartbeatRequest, request: Request, node: NodeDep, ownership: OwnershipDep
 ) -> wire.HeartbeatAnswer:
     """Report, perhaps renew the own lease, and read everything an agent acts on."""
-    return ownership.heartbeat(node, body)
+    answer = ownership.heartbeat(node, body)
+    request.app.state.on_report()
+    return answer
 
 
 @router.post(AGENT_API["reconcile"])

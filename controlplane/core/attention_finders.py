@@ -36,8 +36,8 @@ def _present(situation: Situation) -> Iterator[tuple[KnownNode, KnownReport]]:
 
 def recovering(situation: Situation) -> Iterator[Finding]:
     """Yield the nodes that a restored control plane waits for."""
-    if situation.is_recovering and situation.awaited:
-        yield Finding({"nodes": ", ".join(situation.awaited)})
+    if situation.is_recovering:
+        yield Finding({"nodes": ", ".join(situation.awaited) or "-"})
 
 
 def vip_twice(situation: Situation) -> Iterator[Finding]:

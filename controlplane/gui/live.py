@@ -1,9 +1,10 @@
 """Parts of pages that follow the state: one reader of the database a process, however many viewers.
 
 Theory of operation. A `Topic` says what is read and which block of a template shows it. While
-somebody looks, one task reads it every `interval_s` and wakes the viewers when it has changed; it
-ends with the last viewer. Each language and time zone is rendered once a change. What depends on
-the viewer does not belong into a live block: its buttons send the token of the page around it.
+somebody looks, one task reads it every `interval_s`, and at once when a node reports to this
+process; it wakes the viewers when the value has changed, and ends with the last of them. Each
+language and time zone is rendered once a change. What depends on the viewer does not belong into a
+live block: its buttons send the token of the page around it.
 
 A stream ends when its session does, looked up every few seconds, and when the server stops. The
 browser connects again by itself, and says meanwhile that what it shows may be old. A database that
@@ -15,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Generic, TypeVar
 
@@ -34,6 +36,8 @@ State = TypeVar("State")
 Value = TypeVar("Value")
 
 INTERVAL_S: Final = 0.5
+REST_S: Final = 0.05
+REST_FACTOR: Final = 4  # reading takes at most a fifth of the time, however often it is woken
 SESSION_CHECK_S: Final = 5.0
 RETRY_MS: Final = 500
 
@@ -66,6 +70,8 @@ class Broadcaster(Generic[Value]):
         self._viewers = 0
         self._latest: Change[Value] | None = None
         self._changed = asyncio.Event()
+        self._due = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._reader: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -73,6 +79,7 @@ class Broadcaster(Generic[Value]):
         """Count one viewer more; the first one starts the reader."""
         self._viewers += 1
         if self._reader is None or self._reader.done():
+            self._loop = asyncio.get_running_loop()
             self._reader = asyncio.create_task(self._read_on())
 
     def leave(self) -> None:
@@ -80,6 +87,12 @@ class Broadcaster(Generic[Value]):
         self._viewers -= 1
         if self._viewers == 0:
             self._stop()
+
+    def wake(self) -> None:
+        """Have the value read at once, if anybody looks; may be called from any thread."""
+        loop, reader = self._loop, self._reader
+        if reader is not None and loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._due.set)
 
     async def after(self, seen: int) -> Change[Value] | None:
         """Wait for a change newer than number `seen`; None once the broadcaster is closed.
@@ -113,12 +126,18 @@ class Broadcaster(Generic[Value]):
         number = 0
         try:
             while True:
+                self._due.clear()
+                began_s = time.monotonic()
                 value = await asyncio.to_thread(self._read)
                 if self._latest is None or value != self._latest.value:
                     number += 1
                     self._latest = Change(number, value)
                     self._wake()
-                await asyncio.sleep(self._interval_s)
+                rest_s = max(REST_S, REST_FACTOR * (time.monotonic() - began_s))
+                await asyncio.sleep(min(rest_s, self._interval_s))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.0, self._interval_s - rest_s)):
+                        await self._due.wait()
         finally:
             self._wake()
 
@@ -142,6 +161,11 @@ class Live:
         for broadcaster in self._broadcasters.values():
             broadcaster.close()
 
+    def wake(self) -> None:
+        """Have everything that is looked at read at once: a node has reported."""
+        for broadcaster in tuple(self._broadcasters.values()):
+            broadcaster.wake()
+
     async def stream(self, shell: Shell, topic: Topic[Any]) -> AsyncIterator[ServerSentEvent]:
         """Yield a topic's block whenever it has changed, while the viewer's session lasts."""
         broadcaster = self._broadcaster(shell.request, topic)
@@ -161,7 +185,7 @@ class Live:
                 if change is None:
                     return
                 seen = change.number
-                text = _render(topic, change.value, shell.localizer)
+                text = _render(topic, change.value, shell)
                 yield ServerSentEvent(raw_data=text, retry=RETRY_MS)
         finally:
             broadcaster.leave()
@@ -182,9 +206,10 @@ def _read(topic: Topic[Any], store: ClusterStore) -> Frame:
         return Frame(None)
 
 
-def _render(topic: Topic[Any], frame: Frame, localizer: Localizer) -> str:
+def _render(topic: Topic[Any], frame: Frame, shell: Shell) -> str:
+    localizer = shell.localizer
     if localizer not in frame.rendered:
-        values = {"state": frame.state, "localizer": localizer}
+        values = {"state": frame.state, "localizer": localizer, "pages": shell.pages}
         frame.rendered[localizer] = render_block(topic.template, topic.block, values)
     return frame.rendered[localizer]
 

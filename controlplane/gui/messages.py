@@ -20,6 +20,7 @@ from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po, write_po
 from jinja2.ext import babel_extract
 
+from controlplane.core.attention import RULES
 from controlplane.gui.language import DEFAULT_LANGUAGE, LANGUAGES, LOCALE_DIRECTORY
 
 GUI: Final = Path(__file__).parent
@@ -44,7 +45,7 @@ def main() -> None:
 def collect() -> Catalog:
     """Return a catalogue of every message that the GUI can say, without translations."""
     catalog = Catalog(fuzzy=False)
-    for texts in sorted([*_of_modules(), *_of_templates()], key=str):
+    for texts in sorted([*_of_modules(), *_of_templates(), *_of_rules()], key=str):
         catalog.add(texts)
     return catalog
 
@@ -67,6 +68,13 @@ def _of_templates() -> Iterator[Any]:
                 yield tuple(texts[:2])
             elif texts and texts[0]:
                 yield texts[0]
+
+
+def _of_rules() -> Iterator[str]:
+    """Yield what the rules of attention say: they are no part of the GUI, it translates them."""
+    for rule in RULES:
+        yield rule.message
+        yield rule.step
 
 
 def path_of(language: str) -> Path:

@@ -1,38 +1,30 @@
-"""The first page: what runs where, worked out from reports, and no more than is known.
+"""The first page: the cluster as a picture, what needs attention, and how mail went.
 
 A node that has not reported for one lease duration may be anything: its last words are shown as
-such, never as its present state.
+such, never as its present state. The picture and the tables follow live; the charts are read anew
+every few seconds, once for all who look at the same span.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from fastapi import Response
+from fastapi import Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from sqlalchemy import select
-from sqlmodel import Session, col
 
 from controlplane.api.cluster_access import StoreDep
 from controlplane.api.events import EventFilter, EventView, find_events
-from controlplane.api.nodes import NodeView, node_views
+from controlplane.core.attention import Attention, Severity, find_attention
+from controlplane.core.situation import KnownNode, Situation
 from controlplane.errors import Unavailable
-from controlplane.gui.language import N_, UNKNOWN
+from controlplane.gui.charts import SPANS, FlowCharts, read_charts
+from controlplane.gui.cluster_picture import Picture, draw, tone_of
 from controlplane.gui.live import LiveDep, Topic
-from controlplane.gui.shell import ReadShell, page_router
-from controlplane.store.clock import read_clock_s
-from controlplane.store.cluster import ClusterStore, read_settings
-from controlplane.store.instance import ensure_instance, missing_nodes
-from controlplane.store.ownership_tables import (
-    INSTANCE_ID,
-    InstanceRow,
-    LeaseRow,
-    NodeReportRow,
-)
-from controlplane.store.switchovers import current_switchover
-from nodeagent.core.contract import SwitchoverWish
+from controlplane.gui.shell import ReadShell, Shell, page_router
+from controlplane.store.cluster import ClusterStore
+from controlplane.store.situation import read_situation
 
 router = page_router()
 
@@ -40,91 +32,70 @@ SHOWN_EVENTS: Final = 20
 
 
 @dataclass(frozen=True)
-class Alert:
-    """Something that needs attention: a message of the catalogue and what is filled in."""
-
-    message: str
-    values: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Push:
-    """The last push to one peer."""
-
-    peer: str
-    messages: int
-    at_s: float
-
-
-@dataclass(frozen=True)
-class NodeState:
-    """One node: what was wanted of it and what it said last."""
-
-    view: NodeView
-    seen_at_s: float | None
-    is_fresh: bool
-    pushes: tuple[Push, ...]
-    counts: tuple[tuple[str, int | None], ...] | None
-    tone: str  # of the badge, never the only carrier of meaning
-
-
-@dataclass(frozen=True)
-class LeaseState:
-    """The lease of one queue."""
-
-    queue: str
-    holder: str
-    generation: int
-    is_held: bool
-    granted_to: str | None
-    push_peer: str | None
-    push_messages: int | None
-    push_at_s: float | None
-
-
-@dataclass(frozen=True)
 class Overview:
     """Everything that the page shows; equal to itself while nothing has changed."""
 
-    cluster: str
-    alerts: tuple[Alert, ...]
-    nodes: tuple[NodeState, ...]
-    leases: tuple[LeaseState, ...]
-    switchover: SwitchoverWish | None
-    events: tuple[EventView, ...]
+    situation: Situation
+    attention: tuple[Attention, ...] = ()
+    events: tuple[EventView, ...] = ()
+
+    @property
+    def picture(self) -> Picture:
+        """The picture of the situation."""
+        return draw(self.situation)
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        """The nodes that say that they hold a VIP."""
+        nodes = self.situation.nodes
+        return tuple(one.name for one in nodes if one.present and one.present.holds_vips)
+
+    @property
+    def waiting(self) -> int | None:
+        """How many messages wait on all nodes; None while one of them is not known."""
+        counts = [one.present.waiting if one.present else None for one in self.situation.nodes]
+        return None if not counts or None in counts else sum(count or 0 for count in counts)
+
+    @property
+    def copy_at_s(self) -> float | None:
+        """When the oldest of the active nodes' newest copies was taken; None: not known."""
+        newest = [
+            max((push.at_s for push in one.present.pushes), default=None)
+            for one in self.situation.nodes
+            if one.present and one.present.holds_vips
+        ]
+        known = [at_s for at_s in newest if at_s is not None]
+        return min(known) if known and len(known) == len(newest) else None
+
+    def count_of(self, severity: str) -> int:
+        """Return how many things of a severity need attention."""
+        return sum(one.severity is Severity(severity) for one in self.attention)
+
+    def tone_of(self, node: KnownNode) -> str:
+        """Return the tone of a node's badge, never the only carrier of meaning."""
+        return tone_of(node)
 
 
 def read_overview(store: ClusterStore) -> Overview:
     """Read the page's content in one snapshot."""
     with store.database.read() as session:
-        settings = read_settings(session)
-        limit_s = settings.timings.lease_duration_s
-        seen = {row.node: row.seen_at for row in session.execute(select(NodeReportRow)).scalars()}
-        nodes = tuple(
-            node_state(view, seen.get(view.node.name), limit_s)
-            for view in node_views(store, session)
-        )
-        return Overview(
-            cluster=settings.name,
-            alerts=(*_recovery(session), *_node_alerts(nodes), *_vip_alerts(nodes)),
-            nodes=nodes,
-            leases=tuple(_leases(session)),
-            switchover=current_switchover(session),
-            events=tuple(find_events(session, EventFilter(limit=SHOWN_EVENTS))),
-        )
+        situation = read_situation(session)
+        events = find_events(session, EventFilter(limit=SHOWN_EVENTS))
+    return Overview(situation, find_attention(situation), tuple(events))
 
 
 OVERVIEW: Final = Topic("overview", read_overview, "overview.html", "live")
 
 
 @router.get("/")
-def overview_page(shell: ReadShell, store: StoreDep) -> Response:
-    """Show what runs where."""
+def overview_page(request: Request, shell: ReadShell, store: StoreDep) -> Response:
+    """Show the cluster."""
+    charts = read_charts(request, store)
     try:
         state = read_overview(store)
     except Unavailable:
         state = None
-    return shell.page("overview.html", state=state)
+    return shell.page("overview.html", state=state, **_chart_values(shell, charts))
 
 
 @router.get("/overview/live", response_class=EventSourceResponse)
@@ -134,78 +105,15 @@ async def follow_overview(shell: ReadShell, live: LiveDep) -> AsyncIterator[Serv
         yield event
 
 
-def node_state(view: NodeView, seen_at_s: float | None, limit_s: float) -> NodeState:
-    """Return what is known of a node; `limit_s` is how long a report counts as present."""
-    report, age_s = view.status.report, view.status.last_seen_s
-    is_fresh = report is not None and age_s is not None and age_s <= limit_s
-    pushes = report.pushes if report is not None and seen_at_s is not None else ()
-    tone = "bad"
-    if report is not None and is_fresh:
-        tone = "good" if report.is_proven and report.config_error is None else "warn"
-    return NodeState(
-        view=view.model_copy(update={"status": view.status.model_copy(update=_AGELESS)}),
-        seen_at_s=seen_at_s,
-        is_fresh=is_fresh,
-        pushes=tuple(Push(one.peer, one.messages, (seen_at_s or 0) - one.age_s) for one in pushes),
-        counts=None if report is None else tuple(report.queue.model_dump().items()),
-        tone=tone,
-    )
+@router.get("/overview/charts")
+def overview_charts(request: Request, shell: ReadShell, store: StoreDep) -> Response:
+    """Show the charts alone, of the span that the address names."""
+    charts = read_charts(request, store)
+    return shell.fragment("overview.html", "charts", **_chart_values(shell, charts))
 
 
-_AGELESS: Final = {"last_seen_s": None}
-"""An age changes without anything having happened; `seen_at_s` stands for it."""
-
-
-def _recovery(session: Session) -> Iterator[Alert]:
-    row = session.get(InstanceRow, INSTANCE_ID)
-    if row is not None and row.is_recovering:
-        ensure_instance(session)
-        names = ", ".join(missing_nodes(session))
-        message = N_(
-            "Restored from a backup: no lease is granted until these have reported: %(names)s."
-        )
-        yield Alert(message, {"names": names or UNKNOWN})
-
-
-def _node_alerts(nodes: Sequence[NodeState]) -> Iterator[Alert]:
-    for node in nodes:
-        name, report = node.view.node.name, node.view.status.report
-        if report is not None and not node.is_fresh:
-            yield Alert(N_("%(node)s has stopped reporting."), {"node": name})
-        if report is not None and report.config_error:
-            values = {
-                "node": name,
-                "version": report.config_failed_version,
-                "error": report.config_error,
-            }
-            yield Alert(N_("%(node)s refused configuration %(version)s: %(error)s"), values)
-
-
-def _vip_alerts(nodes: Sequence[NodeState]) -> Iterator[Alert]:
-    holders: dict[str, list[str]] = {}
-    for node in nodes:
-        report = node.view.status.report
-        if report is not None and node.is_fresh:
-            for vip in report.holds_vips or ():
-                holders.setdefault(vip, []).append(node.view.node.name)
-    for vip, names in sorted(holders.items()):
-        if len(names) > 1:
-            message = N_("%(vip)s is on several nodes at the same time: %(nodes)s.")
-            yield Alert(message, {"vip": vip, "nodes": ", ".join(names)})
-    if nodes and not holders:
-        yield Alert(N_("No node reports that it holds a VIP: no mail is accepted."))
-
-
-def _leases(session: Session) -> Iterator[LeaseState]:
-    now_s = read_clock_s(session)
-    for row in session.execute(select(LeaseRow).order_by(col(LeaseRow.queue))).scalars():
-        yield LeaseState(
-            queue=row.queue,
-            holder=row.holder,
-            generation=row.generation,
-            is_held=row.expires_at > now_s,
-            granted_to=row.granted_to,
-            push_peer=row.push_peer,
-            push_messages=row.push_messages,
-            push_at_s=row.push_at,
-        )
+def _chart_values(shell: Shell, charts: FlowCharts | None) -> dict[str, Any]:
+    if charts is not None and charts.flow is not None:
+        labelled = [{**one, "label": shell.text(one["label"])} for one in charts.flow["series"]]
+        charts = replace(charts, flow={**charts.flow, "series": labelled})
+    return {"charts": charts, "spans": SPANS}

@@ -125,14 +125,20 @@ class Shell:
     @property
     def navigation(self) -> tuple[NavigationItem, ...]:
         """The sidebar: the pages that there are."""
+        return tuple(item for item in NAVIGATION if item.path in self.pages)
+
+    @property
+    def pages(self) -> frozenset[str]:
+        """The paths of all pages that there are: what is not among them is linked nowhere."""
         paths: frozenset[str] = self.request.app.state.page_paths
-        return tuple(item for item in NAVIGATION if item.path in paths)
+        return paths
 
     def _values(self, **values: Any) -> dict[str, Any]:
         token = protection.form_token(self.secret)
         return {
             **values,
             "shell": self,
+            "pages": self.pages,
             "localizer": self.localizer,
             "locale": REGIONS[self.localizer.language].replace("_", "-"),
             "languages": LANGUAGES,

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from controlplane.api.agent_auth import RefusalLog
 from controlplane.app import create_app
 from controlplane.core.permissions import UserRole
+from controlplane.gui.charts import ChartCache
 from controlplane.settings import Settings
 from controlplane.store.audit import Actor
 from controlplane.store.cluster import ClusterStore
@@ -58,6 +59,7 @@ def app(shared_app: FastAPI, sqlite_database: Database, settings: Settings) -> F
     ClusterStore(sqlite_database, box).ensure_certificate()
     shared_app.state.secret_box = box
     shared_app.state.refusals = RefusalLog()
+    shared_app.state.charts = ChartCache()
     return shared_app
 
 

@@ -65,6 +65,37 @@ def test_only_changes_are_published() -> None:
     assert found == ["a", "b", "c"]
 
 
+def test_a_reader_that_is_woken_reads_at_once() -> None:
+    """From any thread; what it waits for otherwise would never come within this test."""
+    source = Source("before", "after")
+
+    async def watch() -> list[Any]:
+        broadcaster = Broadcaster(source.read, 3600)
+        viewer = asyncio.create_task(_follow(broadcaster, lambda value: value == "after"))
+        await broadcaster.after(0)
+        await asyncio.to_thread(broadcaster.wake)
+        return await asyncio.wait_for(viewer, 30)
+
+    assert asyncio.run(watch()) == ["before", "after"]
+
+
+def test_waking_nobody_reads_nothing() -> None:
+    """A report costs nothing while nobody looks, before the first viewer and after the last."""
+    source = Source(1)
+
+    async def watch() -> int:
+        broadcaster = Broadcaster(source.read, FAST_S)
+        broadcaster.wake()
+        await _follow(broadcaster, lambda _: True)
+        reads = source.reads
+        broadcaster.wake()
+        await asyncio.sleep(0.05)
+        return source.reads - reads
+
+    assert asyncio.run(watch()) == 0
+    assert source.reads == 1
+
+
 def test_nobody_looks_and_nothing_is_read() -> None:
     """The reader ends with its last viewer, and the next one gets a fresh value."""
     source = Source(1, 2, 3)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
-from controlplane.api.nodes import NodeStatus, NodeView
-from controlplane.core.spec import NodeSpec
-from controlplane.gui.overview import node_state, read_overview
+from controlplane.gui.overview import read_overview
 from controlplane.store.cluster import ClusterStore
 from controlplane.store.engine import Database
 from controlplane.store.reports import add_event, store_report
@@ -53,7 +50,7 @@ def test_a_silent_node_is_not_called_active(watched: TestClient, sqlite_database
     assert "last said ACTIVE" in page
     assert "node-a has stopped reporting." in page
     assert "MASTER" not in page
-    assert "No node reports that it holds a VIP" in page
+    assert f"No node reports that it holds {VIP}" in page
 
 
 def test_a_vip_on_two_nodes_is_an_alert(watched: TestClient, sqlite_database: Database) -> None:
@@ -97,44 +94,6 @@ def test_what_nodes_say_cannot_become_markup(
     assert "<script>" not in page
 
 
-@pytest.mark.parametrize(
-    ("status", "is_fresh", "tone"),
-    [
-        ({}, False, "bad"),
-        ({"is_enrolled": True}, False, "bad"),
-        ({"report": NodeReport(role=Role.STANDBY), "last_seen_s": 1.0}, True, "warn"),
-        (
-            {"report": NodeReport(role=Role.ACTIVE, is_proven=True), "last_seen_s": 1.0},
-            True,
-            "good",
-        ),
-        (
-            {"report": NodeReport(role=Role.ACTIVE, is_proven=True), "last_seen_s": 99.0},
-            False,
-            "bad",
-        ),
-    ],
-)
-def test_each_state_of_knowledge_has_its_tone(
-    status: dict[str, Any], is_fresh: bool, tone: str
-) -> None:
-    """A report that is too old is not the present."""
-    nothing = {
-        "is_enrolled": False,
-        "is_revoked": False,
-        "is_struck_off": False,
-        "assigned_version": None,
-        "last_seen_s": None,
-        "report": None,
-    }
-    view = NodeView(
-        node=NodeSpec(name="node-a", address="198.51.100.11"),
-        status=NodeStatus(**{**nothing, **status}),
-    )
-    state = node_state(view, 1000.0, limit_s=15.0)
-    assert (state.is_fresh, state.tone) == (is_fresh, tone)
-
-
 def test_the_overview_equals_itself_while_nothing_happens(
     watched: TestClient, sqlite_database: Database
 ) -> None:
@@ -145,3 +104,30 @@ def test_the_overview_equals_itself_while_nothing_happens(
     assert read_overview(store) == first
     _report(sqlite_database, "node-a", role=Role.FENCED, holds_vips=())
     assert read_overview(store) != first
+
+
+def test_what_needs_attention_names_the_next_step(
+    watched: TestClient, sqlite_database: Database
+) -> None:
+    """In the viewer's language; a step on a page that there is not is no link."""
+    _report(sqlite_database, "node-a", role=Role.ACTIVE, holds_vips=(VIP,), is_proven=True)
+    page = watched.get("/").text
+    assert "has pushed its queue to nobody" not in page  # node-b is not enrolled
+    assert 'data-rule="not-enrolled"' in page
+    with sqlite_database.write() as session:
+        add_event(session, "events-dropped", "17 events were dropped.", node="node-a")
+    assert '<a href="/events">What it knew of that time' in watched.get("/").text
+    assert "hat während des letzten Tages Ereignisse verloren" in (
+        watched.get("/", headers={"Accept-Language": "de"}).text
+    )
+
+
+def test_what_waits_is_unknown_while_a_node_is(
+    watched: TestClient, sqlite_database: Database
+) -> None:
+    """A sum of what is known would be too small."""
+    counts = QueueCounts(incoming=0, active=1, deferred=41, hold=0, pending=0)
+    _report(sqlite_database, "node-a", queue=counts)
+    assert 'id="tile-waiting">unknown<' in watched.get("/").text
+    _report(sqlite_database, "node-b", queue=counts)
+    assert 'id="tile-waiting">84<' in watched.get("/").text

@@ -77,15 +77,15 @@
     }
   });
 
-  /* Ages: <time data-age datetime="...">; the server wrote the first one. */
+  /* Ages: <time data-age datetime="...">, within SVG a tspan; the server wrote the first one. */
   const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
   const writers = Object.fromEntries(UNITS.map(([unit]) => [
     unit, new Intl.NumberFormat(language, { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: 0 }),
   ]));
   const writeAges = () => {
     const nowMs = Date.now() + clockOffsetMs;
-    for (const element of document.querySelectorAll("time[data-age]")) {
-      const ageS = Math.max(0, (nowMs - Date.parse(element.dateTime)) / 1000);
+    for (const element of document.querySelectorAll("[data-age]")) {
+      const ageS = Math.max(0, (nowMs - Date.parse(element.getAttribute("datetime"))) / 1000);
       const [unit, lengthS] = UNITS.find(([, length]) => ageS >= length) ?? UNITS.at(-1);
       const text = writers[unit].format(Math.floor(ageS / lengthS));
       if (element.textContent !== text) element.textContent = text;

@@ -1,0 +1,43 @@
+"""The overview in a real browser: picture, attention, tiles and charts, for everybody."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from controlplane.store.samples import take_samples
+from nodeagent.core.contract import MirrorReport, Role, VrrpState
+from tests.browser.checks import axe_violations, overflows
+from tests.browser.conftest import PHONE, VIP, WIDE, Cluster, OpenPage
+
+
+def test_a_failover_moves_the_vip_in_the_picture(open_page: OpenPage, cluster: Cluster) -> None:
+    """Without reloading; the picture's words are text that can be found."""
+    cluster.add_pair()
+    page = open_page("/")
+    page.evaluate("window.isTheSame = true")
+    expect(page.locator("[data-live-state=connected]")).to_be_visible()
+    vip = page.locator("#pic-vip-1")
+    expect(vip).to_contain_text("node-a")
+    active = {"vrrp": VrrpState.MASTER, "holds_vips": (VIP,), "is_proven": True}
+    mirror = MirrorReport(queue="node-a", generation=1, sequence=4, messages=12)
+    cluster.report("node-b", role=Role.ACTIVE, mirrors=(mirror,), **active)
+    cluster.report("node-a", role=Role.FENCED, holds_vips=())
+    expect(vip).to_contain_text("node-b")
+    expect(page.locator("#tile-active")).to_have_text("node-b")
+    expect(page.locator("#pic-node-node-a")).to_contain_text("FENCED")
+    expect(page.locator("[data-rule=fenced]")).to_contain_text("node-a")
+    assert page.evaluate("window.isTheSame") is True
+    cluster.add_pair()
+
+
+def test_charts_are_drawn_and_follow(open_page: OpenPage, cluster: Cluster) -> None:
+    """Without reloading; a span is a link."""
+    cluster.add_pair()
+    with cluster.database.write() as session:
+        take_samples(session)
+    page = open_page("/?hours=24")
+    expect(page.locator("figure.chart canvas")).to_have_count(1)
+    expect(page.locator("#charts [aria-current=true]")).to_have_text("1 day")
+    page.get_by_role("link", name="7 days").click()
+    expect(page.locator("#charts [aria-current=true]")).to_have_text("7 days")
