@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from controlplane.store.samples import take_samples
 from nodeagent.core.contract import MirrorReport, Role, VrrpState
-from tests.browser.checks import axe_violations, overflows
+from tests.browser.checks import sideways_px, violations
 from tests.browser.conftest import PHONE, VIP, WIDE, Cluster, OpenPage
 
 
@@ -41,3 +41,19 @@ def test_charts_are_drawn_and_follow(open_page: OpenPage, cluster: Cluster) -> N
     expect(page.locator("#charts [aria-current=true]")).to_have_text("1 day")
     page.get_by_role("link", name="7 days").click()
     expect(page.locator("#charts [aria-current=true]")).to_have_text("7 days")
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_everybody_can_read_it(
+    open_page: OpenPage, cluster: Cluster, theme: str, size: tuple[int, int]
+) -> None:
+    """WCAG 2.1 AA in both themes, in German, and nothing of the page runs out sideways."""
+    cluster.add_pair()
+    with cluster.database.write() as session:
+        take_samples(session)
+    page = open_page("/?hours=24", theme=theme, size=size, language="de")
+    expect(page.locator("figure.chart canvas")).to_have_count(1)
+    expect(page.get_by_role("heading", name="Was Aufmerksamkeit braucht")).to_be_visible()
+    assert violations(page) == []
+    assert sideways_px(page) == 0

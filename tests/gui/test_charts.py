@@ -15,7 +15,7 @@ def series(node: str, deferred: list[int | None], accepted: list[int | None]) ->
     """Return a node's samples; all other places are empty, all other flows unknown."""
     nothing: list[int | None] = [None] * len(deferred)
     places: dict[str, list[int | None]] = {name: [0] * len(deferred) for name in QUEUE_COUNTS}
-    flows = {name: nothing for name in FLOW_COUNTS}
+    flows = dict.fromkeys(FLOW_COUNTS, nothing)
     return Series(node, places | {"deferred": deferred}, flows | {"accepted": accepted})
 
 
