@@ -249,7 +249,7 @@ def test_the_sidebar_shows_the_pages_that_there_are(browser: TestClient) -> None
 
 def test_assets_are_kept_for_ever_and_compressed(browser: TestClient) -> None:
     """A page's files have their hash in the name; the plain and the compressed one are the same."""
-    page = browser.get("/login").text
+    page = browser.get("/events").text
     paths = re.findall(r'(?:src|href)="(/static/[^"]+)"', page)
     assert len(paths) == 3
     for path in paths:
