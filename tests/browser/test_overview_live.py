@@ -36,7 +36,7 @@ def test_a_failover_is_seen_without_reloading(open_page: OpenPage, cluster: Clus
 
 def test_ages_count_on_by_themselves(open_page: OpenPage, cluster: Cluster) -> None:
     """An age that stands still would be a lie."""
-    cluster.report("node-a", role=Role.ACTIVE)
+    cluster.add_pair()
     page = open_page("/")
     age = page.locator("#node-node-a time[data-age]").last
     first = age.inner_text()
