@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Iterator, Sequence
@@ -30,8 +31,8 @@ def freezes_ms(lab: Lab, node: str) -> list[float]:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Give the value below which this share of the values lies."""
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+    """Give the smallest value that at least this share of the values does not exceed."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def spread_ms(values: Sequence[float]) -> str:

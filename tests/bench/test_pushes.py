@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -10,6 +11,7 @@ from typing import Final
 import pytest
 
 from lab import hosts
+from lab.errors import LabError
 from lab.layout import HOSTS
 from tests.bench.figures import cluster_set, freezes_ms, show, spread_ms
 from tests.e2e.accounting import Load, Report, Shape, account
@@ -20,9 +22,9 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(1200)]
 LOAD_S: Final = 25
 COPY_PAUSE_S: Final = 1.0
 NO_PUSHES_S: Final = 3600.0
-COPY: Final = (
-    "postfix stop; rsync -a --delete /var/spool/postfix/ /var/spool/copy-of-postfix/; postfix start"
-)
+COPY: Final = "postfix stop; rsync -a --delete /var/spool/postfix/ /var/spool/copy-of-postfix/"
+START: Final = ("postfix", "start")
+START_AGAIN_S: Final = 0.2
 
 
 def suffered(report: Report) -> str:
@@ -30,6 +32,15 @@ def suffered(report: Report) -> str:
     tried = len(report.acknowledged) + len(report.refused) + len(report.broken)
     bad = len(report.refused) + len(report.broken)
     return f"{bad} of {tried} refused or broken, longest stall {report.longest_stall_s:.2f} s"
+
+
+def start(node: str) -> None:
+    """Start Postfix; its check of the queue fails where a process of before still ends."""
+    try:
+        hosts.run_inside(HOSTS[node], START)
+    except LabError:
+        time.sleep(START_AGAIN_S)
+        hosts.run_inside(HOSTS[node], START)
 
 
 @contextmanager
@@ -41,6 +52,7 @@ def copying_stopped_postfix(lab: Lab, node: str) -> Iterator[list[int]]:
     def work() -> None:
         while not ending.wait(COPY_PAUSE_S) and len(rounds) < LOAD_S:
             hosts.run_inside(HOSTS[node], ("sh", "-c", COPY))
+            start(node)
             rounds.append(len(rounds))
 
     lab.disable(node, "postfix")
