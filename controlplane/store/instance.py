@@ -77,7 +77,10 @@ def remember(session: Session, node: str, memory: RecoveryRequest, duration_s: f
 
 
 def missing_nodes(session: Session) -> list[str]:
-    """Return the nodes that a recovery still waits for."""
+    """Return the nodes that a recovery still waits for; without a recovery it is none."""
+    instance = session.get(InstanceRow, INSTANCE_ID)
+    if instance is None or not instance.is_recovering:
+        return []
     struck = {row.name for row in list_agents(session) if row.struck_off_at is not None}
     wanted = {row.name for row in list_agents(session) if is_active(row)}
     memories = _memories(session)

@@ -229,6 +229,8 @@ class LeaseTwin:
 
     def missing_nodes(self) -> list[str]:
         """Return the nodes that a recovery still waits for."""
+        if not self.state.is_recovering:
+            return []
         wanted = set(self.state.enrolled)
         for memory in self.state.memories.values():
             wanted |= set(memory.generations)
