@@ -83,3 +83,8 @@ def database(request: pytest.FixtureRequest) -> Database:
     opened = request.getfixturevalue(f"{request.param}_database")
     assert isinstance(opened, Database)
     return opened
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the browser's tests last: Playwright keeps an event loop running in the main thread."""
+    items.sort(key=lambda item: "browser" in item.path.parts)
