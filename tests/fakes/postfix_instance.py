@@ -171,12 +171,15 @@ class PostfixInstance:
                 client.sendmail(sender, ["b@deliver.test"], text)
 
     def ids(self, *queues: str) -> set[str]:
-        """Return the ids of messages in these queues (all that hold mail by default)."""
+        """Return the ids of messages in these queues (all that hold mail by default).
+
+        Unlike rglob, a walk goes on when Postfix or the guard take a directory away beneath it.
+        """
         return {
-            path.name
+            name
             for queue in queues or ("incoming", "active", "deferred", "hold")
-            for path in (self.queue / queue).rglob("*")
-            if path.is_file()
+            for _, _, names in os.walk(self.queue / queue)
+            for name in names
         }
 
     def wait_until_deferred(self, count: int, limit_s: float = 30) -> None:
