@@ -17,7 +17,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -118,9 +118,9 @@ class Snapshots:
 
     def take(self, log: Changes, base: Base, freeze: Freeze) -> Snapshot:
         """Take one; on any error nothing is left behind and `log` has its changes again."""
-        taken_at_s = time.monotonic()
         draft = self._begin(log, base)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._undo, draft, log)
             if base.is_full:
                 self._look_everywhere(draft)
             else:
@@ -132,11 +132,12 @@ class Snapshots:
                 draft.changes.add(late)
                 _check(late)
                 self._look_again(draft, late)
-        except BaseException:
-            shutil.rmtree(draft.path, ignore_errors=True)
-            self._watch.give_back(log, draft.changes)
-            raise
+            undo.pop_all()
         return self._finish(draft, taken_at_s, report.length_ms)
+
+    def _undo(self, draft: _Draft, log: Changes) -> None:
+        shutil.rmtree(draft.path, ignore_errors=True)
+        self._watch.give_back(log, draft.changes)
 
     def _begin(self, log: Changes, base: Base) -> _Draft:
         self._number += 1

@@ -24,13 +24,10 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="sshd(8) lets nobody b
 
 
 @pytest.fixture
-def sshd(tmp_path) -> Iterator[LoopbackSshd]:
-    """Run node-b's sshd, whose receiver may promise from now on."""
-    server = LoopbackSshd(tmp_path / "sshd")
-    Promises(server.state / "promises.json").start(15.0)
-    server.start()
-    yield server
-    server.stop()
+def sshd(sshd: LoopbackSshd) -> LoopbackSshd:
+    """Give node-b's sshd, whose receiver may promise from now on."""
+    Promises(sshd.state / "promises.json").start(15.0)
+    return sshd
 
 
 @pytest.fixture

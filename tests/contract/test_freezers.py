@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,17 +16,6 @@ from tests.fakes.postfix_instance import PostfixInstance
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="Postfix and its freezer need root")
 V1_ROOT = Path("/sys/fs/cgroup/freezer")
-
-
-@pytest.fixture(scope="module")
-def postfix(tmp_path_factory) -> Iterator[PostfixInstance]:
-    """Run one Postfix for all tests of this module."""
-    instance = PostfixInstance(tmp_path_factory.mktemp("postfix"))
-    try:
-        instance.start()
-        yield instance
-    finally:
-        instance.stop()
 
 
 def says_220(port: int, within_s: float) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,25 +24,10 @@ from tests.fakes.postfix_instance import PostfixInstance
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="Postfix and its freezer need root")
 
 
-@pytest.fixture(scope="module")
-def postfix(tmp_path_factory) -> Iterator[PostfixInstance]:
-    """Run one Postfix for all tests of this module."""
-    instance = PostfixInstance(tmp_path_factory.mktemp("postfix"))
-    try:
-        instance.start()
-        yield instance
-    finally:
-        instance.stop()
-
-
 @pytest.fixture
 def guard(postfix: PostfixInstance, tmp_path: Path) -> Iterator[GuardProcess]:
     """Run a guard, proven, with an empty queue."""
-    shutil.rmtree(postfix.queue.parent / "relay", ignore_errors=True)
-    for queue in ("incoming", "active", "deferred", "hold", "defer", "bounce"):
-        for path in (postfix.queue / queue).rglob("*"):
-            if path.is_file():
-                path.unlink()
+    postfix.empty()
     process = GuardProcess(postfix, tmp_path)
     process.start()
     process.prove()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,17 +22,6 @@ from tests.fakes.postfix_instance import PostfixInstance
 from tests.fakes.postfix_queue import queue_id
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="Postfix and its freezer need root")
-
-
-@pytest.fixture(scope="module")
-def postfix(tmp_path_factory) -> Iterator[PostfixInstance]:
-    """Run one Postfix for all tests of this module."""
-    instance = PostfixInstance(tmp_path_factory.mktemp("postfix"))
-    try:
-        instance.start()
-        yield instance
-    finally:
-        instance.stop()
 
 
 def lasting_port() -> int:
@@ -62,10 +50,7 @@ def unfreezable(tmp_path_factory) -> Iterator[PostfixInstance]:
 @pytest.fixture
 def guard(postfix: PostfixInstance, tmp_path: Path) -> Iterator[GuardProcess]:
     """Give a guard that is not started yet, over an empty queue."""
-    shutil.rmtree(postfix.queue.parent / "relay", ignore_errors=True)
-    for name in postfix.ids("incoming", "active", "deferred", "hold", "defer"):
-        for path in postfix.queue.rglob(name):
-            path.unlink()
+    postfix.empty()
     command = tmp_path / "bin/postfix"  # the last resort means this Postfix, not the machine's
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec /usr/sbin/postfix -c {postfix.config} "$@"\n')

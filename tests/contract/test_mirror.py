@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from nodeagent.adapters.mirror import LockedMirror, Mirror
+from nodeagent.adapters.mirror import Mirror
 from nodeagent.core.push_rules import PushRefusal
 from nodeagent.core.queue_files import Key, Kind
 from nodeagent.errors import BrokenState, Refused
@@ -26,10 +26,6 @@ LOG = Key(Kind.DEFER, ONE.id)
 def kit(tmp_path) -> PushKit:
     """Give an empty mirror of node-a."""
     return PushKit(tmp_path)
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing may catch it."""
 
 
 class TestPush:
@@ -232,58 +228,8 @@ class TestBadFiles:
         assert filled.read(LOG) == b"first\nsecond\n"
 
 
-class TestKill:
-    """Killed at any step of putting a push in place: the next to take the lock finishes it."""
-
-    STEPS = ("write", "remove", "move_in", "sync_names", "save", "unlink")
-
-    def kill_at(self, monkeypatch, step):
-        """Arrange the death of the process before this step."""
-
-        def die(*_args, **_kwargs):
-            raise Killed
-
-        if step == "write":
-            monkeypatch.setattr("nodeagent.adapters.mirror.write_durably", die)
-        elif step == "unlink":
-            monkeypatch.setattr("nodeagent.adapters.mirror.remove_durably", die)
-        elif step == "save":
-            monkeypatch.setattr(LockedMirror, "_save", die)
-        else:
-            monkeypatch.setattr(f"nodeagent.adapters.mirror_files.MirrorFiles.{step}", die)
-
-    @pytest.mark.parametrize("step", STEPS)
-    def test_a_push_is_all_or_nothing(self, kit, monkeypatch, step):
-        """Before the journal nothing of it is seen, from the journal on everything."""
-        kit.full({ONE: message("1"), TWO: message("2")})
-        with monkeypatch.context() as patch:
-            self.kill_at(patch, step)
-            with pytest.raises(Killed):
-                kit.commit({ONE: message("x"), THREE: message("3")}, removes=[TWO])
-        is_done = step != "write"
-        assert kit.keys() == ({ONE, THREE} if is_done else {ONE, TWO})
-        assert kit.read(ONE) == message("x" if is_done else "1")
-        assert kit.mirror.read_state().sequence == (2 if is_done else 1)
-        assert not (kit.mirror.path / "journal.json").exists()
-
-    def test_a_death_between_two_renames_is_finished(self, kit, monkeypatch):
-        """Half of the files moved: the replay moves the other half."""
-        kit.full({})
-        files = {mail(queue_id(number)): message(str(number)) for number in range(10)}
-        place_of, seen = type(kit.mirror._files).place_of, []
-
-        def die_at_fifth(self, key):
-            seen.append(key)
-            if len(seen) == 15:
-                raise Killed
-            return place_of(self, key)
-
-        with monkeypatch.context() as patch:
-            patch.setattr("nodeagent.adapters.mirror_files.MirrorFiles.place_of", die_at_fifth)
-            with pytest.raises(Killed):
-                kit.commit(files)
-        assert 0 < len(list((kit.mirror.path / "mail").iterdir())) < 10
-        assert kit.keys() == set(files)
+class TestJournal:
+    """What a killed push left is finished by the next that takes the lock, or stops everything."""
 
     def test_an_old_journal_does_nothing(self, kit):
         """One that came back from the dead does not turn the state back."""
@@ -328,20 +274,6 @@ class TestReceipt:
         with filled.mirror.locked() as mirror:
             assert mirror.write_receipt(2) == tuple(sorted((ONE.id, TWO.id)))
             assert mirror.receipt().generation == 2
-
-    def test_it_raises_the_generation_first(self, filled, monkeypatch):
-        """Trace 9: killed before the list is written, old pushes are out already."""
-
-        def die(*_args):
-            raise Killed
-
-        with filled.mirror.locked() as mirror, monkeypatch.context() as patch:
-            patch.setattr(LockedMirror, "_whole_messages", die)
-            with pytest.raises(Killed):
-                mirror.write_receipt(2)
-        assert filled.mirror.read_state().lowest_generation == 2
-        assert filled.full({}).verdict.refusal is PushRefusal.GENERATION
-        assert len(filled.keys()) == 3
 
     def test_no_push_gets_in_while_it_is_unfinished(self, filled):
         """Trace 7, also for a generation that is newer."""

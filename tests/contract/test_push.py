@@ -68,15 +68,6 @@ class Pair:
 
 
 @pytest.fixture
-def sshd(tmp_path) -> Iterator[LoopbackSshd]:
-    """Run an sshd for one test."""
-    server = LoopbackSshd(tmp_path / "peer")
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
 def pair(tmp_path, sshd) -> Iterator[Pair]:
     """Give a sender and its receiver."""
     pair = Pair(tmp_path, sshd)

@@ -11,20 +11,10 @@ import pytest
 
 from nodeagent.errors import AgentError, Unreachable
 from tests.contract.test_push import Pair
-from tests.fakes.loopback_sshd import LoopbackSshd
 from tests.fakes.postfix_queue import queue_id
 from tests.fakes.pushes import mail
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="sshd lets root in only as root")
-
-
-@pytest.fixture
-def sshd(tmp_path) -> Iterator[LoopbackSshd]:
-    """Run an sshd for one test."""
-    server = LoopbackSshd(tmp_path / "peer")
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture

@@ -182,6 +182,14 @@ class PostfixInstance:
             for name in names
         }
 
+    def empty(self) -> None:
+        """Take away all mail and logs, while it runs, and what the guard set aside."""
+        shutil.rmtree(self.queue.parent / "relay", ignore_errors=True)
+        for queue in ("incoming", "active", "deferred", "hold", "defer", "bounce"):
+            for root, _, names in os.walk(self.queue / queue):
+                for name in names:
+                    Path(root, name).unlink(missing_ok=True)
+
     def wait_until_deferred(self, count: int, limit_s: float = 30) -> None:
         """Wait until exactly `count` messages are in deferred and none elsewhere."""
         until_s = time.monotonic() + limit_s
