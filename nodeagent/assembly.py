@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from nodeagent.adapters.api_client import ControlPlaneClient
 from nodeagent.adapters.event_spool import EventSpool
 from nodeagent.adapters.guard_client import GuardClient
 from nodeagent.adapters.host import Host, process_id
 from nodeagent.adapters.identity import Identity
 from nodeagent.adapters.ledger import Ledger
+from nodeagent.adapters.mail_log import MailLog
 from nodeagent.adapters.mirrors import Mirrors
 from nodeagent.adapters.peer import SshFiles
 from nodeagent.adapters.peers import Peers
@@ -22,6 +25,9 @@ from nodeagent.execute import Executor
 from nodeagent.loop import Agent
 from nodeagent.observe import Sources
 from nodeagent.settings import AgentSettings
+from nodeagent.trace import Tracer
+
+MIB: Final = 1024 * 1024
 
 
 def build_peers(settings: AgentSettings, identity: Identity, host: Host) -> Peers:
@@ -35,6 +41,17 @@ def build_peers(settings: AgentSettings, identity: Identity, host: Host) -> Peer
         GuardClient(settings.run_directory / "guard.sock"),
         watch,
         snapshots,
+    )
+
+
+def build_tracer(settings: AgentSettings) -> Tracer:
+    """Return the message trace of an enrolled host; raises `BrokenState`."""
+    identity = Identity(settings.state_directory)
+    return Tracer(
+        MailLog(settings.mail_log),
+        settings.state_directory / "trace.db",
+        settings.trace_spool_mib * MIB,
+        ControlPlaneClient(identity.url(), identity.ca_pem(), identity.token),
     )
 
 

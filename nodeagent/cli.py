@@ -17,7 +17,7 @@ from nodeagent.adapters.api_client import fetch_ca
 from nodeagent.adapters.identity import Identity, ssh_host_keys
 from nodeagent.adapters.ledger import Ledger
 from nodeagent.adapters.status_file import read_status
-from nodeagent.assembly import build_agent
+from nodeagent.assembly import build_agent, build_tracer
 from nodeagent.core.contract import EnrolRequest
 from nodeagent.core.log_format import configure_log
 from nodeagent.errors import AgentError, Refused
@@ -32,12 +32,15 @@ def run() -> None:
     """Run the agent until SIGTERM; systemd starts this."""
     settings = load_settings()
     agent = build_agent(settings)
+    tracer = build_tracer(settings)
 
     def stop(_number: int, _frame: object) -> None:
+        tracer.stop()
         agent.stop()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    tracer.start()
     agent.run(settings.tick_s)
 
 

@@ -43,6 +43,17 @@ class AgentSettings(BaseSettings):
     ssh_config_directory: Path = Field(
         default=Path("/etc/relay"), description="authorized_keys and known_hosts of the peers."
     )
+    mail_log: Path = Field(
+        default=Path("/var/log/mail.log"),
+        description="Postfix's maillog_file, read for the message trace.",
+    )
+    trace_spool_mib: int = Field(
+        default=64,
+        ge=1,
+        le=4096,
+        description="What of the message trace may wait here for the control plane; beyond that "
+        "the oldest goes, and the trace says so.",
+    )
     tick_s: float = Field(default=0.5, gt=0, le=10, description="Seconds between two ticks.")
 
     @field_validator("*")

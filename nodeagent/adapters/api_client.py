@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import BaseModel, ValidationError
 
 from nodeagent.core import contract as wire
+from nodeagent.core.trace_wire import TRACE_MEDIA_TYPE, TraceAnswer, TraceBatch, pack
 from nodeagent.errors import Refused, Unreachable
 
 CONNECT_TIMEOUT_S: Final = 1.0
@@ -55,11 +56,16 @@ class ControlPlaneClient:
             trust_env=False,
         )
 
-    def _send(self, method: str, call: str, body: BaseModel | None, timeout_s: float) -> Any:
+    def _send(
+        self, method: str, call: str, body: BaseModel | bytes | None, timeout_s: float
+    ) -> Any:
         token = self._token()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         content = None
-        if body is not None:
+        if isinstance(body, bytes):
+            headers["Content-Type"] = TRACE_MEDIA_TYPE
+            content = body
+        elif body is not None:
             headers["Content-Type"] = "application/json"
             content = body.model_dump_json().encode()
         request = self._client.build_request(
@@ -81,7 +87,11 @@ class ControlPlaneClient:
         return response
 
     def _call(
-        self, call: str, body: BaseModel, answer: type[_Answer], timeout_s: float = READ_TIMEOUT_S
+        self,
+        call: str,
+        body: BaseModel | bytes,
+        answer: type[_Answer],
+        timeout_s: float = READ_TIMEOUT_S,
     ) -> _Answer:
         response = self._send("POST", call, body, timeout_s)
         try:
@@ -123,6 +133,10 @@ class ControlPlaneClient:
     def recover(self, request: wire.RecoveryRequest) -> None:
         """Tell a restored control plane what this node remembers."""
         self._send("POST", "recovery", request, LONG_TIMEOUT_S)
+
+    def trace(self, batch: TraceBatch) -> TraceAnswer:
+        """Bring entries of the message trace; repeated, they are stored once."""
+        return self._call("trace", pack(batch), TraceAnswer, LONG_TIMEOUT_S)
 
     def config(self) -> wire.ConfigBundle:
         """Fetch the config version that is assigned to this node."""

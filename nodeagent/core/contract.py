@@ -375,6 +375,7 @@ AGENT_API: Final = {
     "receipt_state": "/api/v1/agent/receipts/state",  # ReceiptQuestion -> ReceiptAnswer
     "receipt_done": "/api/v1/agent/receipts/done",  # ReceiptQuestion -> ReceiptAnswer
     "recovery": "/api/v1/agent/recovery",  # RecoveryRequest -> 204
+    "trace": "/api/v1/agent/trace",  # core.trace_wire: packed TraceBatch -> TraceAnswer
     "config": "/api/v1/agent/config",  # GET -> ConfigBundle (the assigned version)
     "switchover_done": "/api/v1/agent/switchover",  # SwitchoverResult -> 204
 }

@@ -46,4 +46,5 @@ CONTROL_PLANE_KINDS: Final = {
     "ssh-keys": "A node shows new SSH keys.",
     "struck-off": "A node was given up.",
     "switchover-requested": "An operator asked for a switchover.",
+    "trace-gap": "Lines of a node's mail log are missing from the message trace, and why.",
 }
