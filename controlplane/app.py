@@ -29,7 +29,8 @@ Every refusal has the same body: `detail` is one sentence, `fields` has one per 
 `reason`, where there is one, is a word for programs. Lease times count by the database's clock.
 Calls under `/api/v1/agent` are for node agents only.
 
-A body may have 256 KiB; a certificate with its key 512 KiB; a heartbeat 4 MiB; lists of domains and
+A body may have 256 KiB; a certificate with its key 512 KiB; a heartbeat 4 MiB; a packed batch
+of the message trace 2 MiB; lists of domains and
 what names the messages of a queue as much as `RELAY_MAX_LIST_MIB` says.
 
 Each call needs one permission, its `x-permission`:
@@ -56,6 +57,7 @@ TAGS = [
     },
     {"name": "leases", "description": "Who holds the lock on which node's queue."},
     {"name": "queue", "description": "The messages on all nodes, in one list."},
+    {"name": "trace", "description": "What happened to a message, from the nodes' mail logs."},
     {"name": "switchover", "description": "Hand over on purpose: nothing lost, nothing doubled."},
     {"name": "events", "description": "What happened on the nodes."},
     {"name": "audit", "description": "Who changed what."},

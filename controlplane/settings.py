@@ -34,6 +34,11 @@ class Settings(BaseSettings):
     audit_keep_days: int = Field(
         default=1825, ge=1, description="How long the audit log is kept; five years."
     )
+    trace_keep_days: int = Field(
+        default=30,
+        ge=1,
+        description="How long a message stays in the trace after its last log line.",
+    )
     config_keep_versions: int = Field(
         default=100,
         ge=1,

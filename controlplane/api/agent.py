@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, status
+from fastapi import APIRouter, Body, Depends, Request, status
 from fastapi.responses import PlainTextResponse
 
 from controlplane.api.agent_auth import NodeDep, record_refusal
 from controlplane.api.permissions import OPEN
 from controlplane.api.user_auth import SettingsDep, client_address
-from controlplane.errors import Forbidden, Unauthenticated
+from controlplane.errors import Forbidden, Invalid, Unauthenticated
 from controlplane.store import agents, audit, instance
 from controlplane.store.audit import Actor
 from controlplane.store.crypto import SecretBoxDep
-from controlplane.store.engine import DatabaseDep
+from controlplane.store.engine import TRACE_LOCK, DatabaseDep
 from controlplane.store.facts import StoredFacts
 from controlplane.store.ownership import Ownership
 from controlplane.store.reports import add_event
+from controlplane.store.trace_intake import take_batch
 from controlplane.tls import ca_pem
 from nodeagent.core import contract as wire
 from nodeagent.core.contract import AGENT_API
+from nodeagent.core.trace_wire import TRACE_MEDIA_TYPE, TraceAnswer, unpack
 
 router = APIRouter(tags=["agent"])
 
@@ -128,6 +130,19 @@ def finish_receipt(
 def recover(body: wire.RecoveryRequest, node: NodeDep, ownership: OwnershipDep) -> None:
     """Tell a restored control plane the generations and receipts that this node remembers."""
     ownership.recover(node, body)
+
+
+@router.post(AGENT_API["trace"])
+def take_trace(
+    body: Annotated[bytes, Body(media_type=TRACE_MEDIA_TYPE)], node: NodeDep, database: DatabaseDep
+) -> TraceAnswer:
+    """Take a batch of what the node's mail log said, JSON packed by gzip; each entry once."""
+    try:
+        batch = unpack(body)
+    except ValueError as error:
+        raise Invalid("The body is no batch of the message trace, packed by gzip.") from error
+    with database.write(TRACE_LOCK) as session:
+        return take_batch(session, node, batch)
 
 
 @router.get(AGENT_API["config"])

@@ -25,6 +25,8 @@ USUAL_BYTES: Final = 256 * KIB
 CERTIFICATE_BYTES: Final = 512 * KIB
 HEARTBEAT_BYTES: Final = 4 * MIB
 """A heartbeat carries up to 200 events; refusing one would cost the node its lease."""
+TRACE_BYTES: Final = 2 * MIB
+"""A batch of the message trace has about 1 MiB before it is compressed."""
 LIST_CALLS: Final = (
     "/api/v1/recipient-domains",
     AGENT_API["reconcile"],
@@ -40,6 +42,7 @@ def larger_limits(list_bytes: int) -> dict[str, int]:
     return {
         "/api/v1/tls/certificate": CERTIFICATE_BYTES,
         AGENT_API["heartbeat"]: HEARTBEAT_BYTES,
+        AGENT_API["trace"]: TRACE_BYTES,
         **dict.fromkeys(LIST_CALLS, list_bytes),
     }
 

@@ -28,6 +28,7 @@ from controlplane.api import (
     switchover,
     tls,
     tokens,
+    trace,
     users,
     vips,
 )
@@ -54,6 +55,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     config.router,
     leases.router,
     queue.router,
+    trace.router,
     switchover.router,
     events.router,
     audit.router,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,8 +17,14 @@ from controlplane.errors import ControlPlaneError
 from controlplane.settings import Settings
 from controlplane.store.certificates import read_certificate
 from controlplane.store.crypto import SecretBox
-from controlplane.store.engine import Database
-from controlplane.store.pruning import prune_audit, prune_events, prune_logins, prune_versions
+from controlplane.store.engine import TRACE_LOCK, WRITE_LOCK, Database
+from controlplane.store.pruning import (
+    prune_audit,
+    prune_events,
+    prune_logins,
+    prune_trace,
+    prune_versions,
+)
 from controlplane.store.samples import FINE_S, prune_samples, take_samples, thin_samples
 from controlplane.tls import ServerTls
 
@@ -28,6 +35,9 @@ PRUNE_EVERY_H = 6
 RENEW_EVERY_H = 24
 MIDDLE_OF_STEP = datetime(2026, 1, 1, second=FINE_S // 2, tzinfo=UTC)
 """Far from the steps' ends, so that a job that is a little late or early leaves no step out."""
+TRACE = "trace"
+TRACE_PAUSE_S = 0.05
+"""Between two batches of a day's mail, so that SQLite's one writer is free for heartbeats."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +82,15 @@ def prune(tools: Tools) -> None:
         "logins": prune_logins,
         "samples": prune_samples,
         "versions": lambda session: prune_versions(session, settings.config_keep_versions),
+        TRACE: lambda session: prune_trace(session, settings.trace_keep_days),
     }
     for kind, job in jobs.items():
         deleted = 0
-        while now := _in_transaction(tools.database, job):
+        lock = TRACE_LOCK if kind == TRACE else WRITE_LOCK
+        while now := _in_transaction(tools.database, job, lock):
             deleted += now
+            if kind == TRACE:
+                time.sleep(TRACE_PAUSE_S)
         if deleted:
             log.info("pruned", kind=kind, deleted=deleted)
 
@@ -88,8 +102,8 @@ def sample(tools: Tools) -> None:
         thin_samples(session)
 
 
-def _in_transaction(database: Database, job: Callable[[Session], int]) -> int:
-    with database.write() as session:
+def _in_transaction(database: Database, job: Callable[[Session], int], lock: int) -> int:
+    with database.write(lock) as session:
         return job(session)
 
 

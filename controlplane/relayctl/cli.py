@@ -13,6 +13,7 @@ from controlplane.relayctl import (
     node_commands,
     operate_commands,
     session_commands,
+    trace_commands,
     user_commands,
 )
 from controlplane.relayctl import mail_commands as mail
@@ -41,6 +42,7 @@ app.add_typer(user_commands.users, name="users")
 app.add_typer(account_commands.sessions, name="sessions")
 app.add_typer(account_commands.tokens, name="tokens")
 app.add_typer(account_commands.second_factor, name="second-factor")
+app.add_typer(trace_commands.trace, name="trace")
 app.add_typer(node_commands.nodes, name="nodes")
 app.add_typer(node_commands.vips, name="vips")
 app.add_typer(mail.domains, name="domains")

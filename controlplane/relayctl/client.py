@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -54,6 +54,20 @@ class Client:
         """Read something; parameters that are None are left out."""
         given = {name: value for name, value in params.items() if value is not None}
         return self._send("GET", path, params=given)
+
+    def stream(self, path: str, **params: Any) -> Iterator[str]:
+        """Read a long text part by part; parameters that are None are left out."""
+        given = {name: value for name, value in params.items() if value is not None}
+        try:
+            with self._http.stream(
+                "GET", f"{API}{path}", params=given, extensions=self._extensions
+            ) as answer:
+                if answer.status_code >= FIRST_ERROR:
+                    answer.read()
+                    raise _refusal(answer)
+                yield from answer.iter_text()
+        except httpx2.TransportError as error:
+            raise Unreachable(_why(self._url, error)) from error
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Ask for something to be done."""

@@ -36,7 +36,8 @@ POOL_SIZE = 10
 WRITE_LOCK = 0x52454C4159
 """The advisory lock of PostgreSQL that stands for SQLite's single writer."""
 
-WRITING = {"relay_writes": True}
+TRACE_LOCK = 0x5245545243
+"""The same for the message trace: on PostgreSQL no heartbeat waits behind a batch of log lines."""
 
 
 class Database:
@@ -44,7 +45,6 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = make_engine(url)
-        self._writer = self.engine.execution_options(**WRITING)
 
     @property
     def is_sqlite(self) -> bool:
@@ -58,9 +58,14 @@ class Database:
             yield session
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
-        """Give the one writing transaction: committed at the end, rolled back by any exception."""
-        with _translated(), Session(self._writer, expire_on_commit=False) as session:
+    def write(self, lock: int = WRITE_LOCK) -> Iterator[Session]:
+        """Give the one writing transaction: committed at the end, rolled back by any exception.
+
+        Transactions of another `lock` wait for their like only, and change no row of these; on
+        SQLite all are the one writer.
+        """
+        writer = self.engine.execution_options(relay_writes=lock)
+        with _translated(), Session(writer, expire_on_commit=False) as session:
             session.connection()
             yield session
             session.commit()
@@ -104,7 +109,7 @@ def _make_sqlite(url: Any) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("relay_writes", False)
+        writes = connection.get_execution_options().get("relay_writes") is not None
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
@@ -129,8 +134,9 @@ def _make_postgresql(url: Any) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        if connection.get_execution_options().get("relay_writes", False):
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": WRITE_LOCK})
+        lock = connection.get_execution_options().get("relay_writes")
+        if lock is not None:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": lock})
         else:
             connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 

@@ -1,4 +1,4 @@
-"""What is deleted with time: old events, audit rows, logins, config versions. Never a receipt.
+"""What is deleted with time: events, audit, logins, config versions, traces. Never a receipt.
 
 Each function is one short piece of work in the caller's writing transaction, and any number of
 instances may run it at the same time: what one has deleted, the next does not find.
@@ -17,6 +17,7 @@ from controlplane.store.cluster_tables import ConfigFilesRow, ConfigVersionRow, 
 from controlplane.store.columns import utc_now
 from controlplane.store.login_throttle import ADDRESS_KNOWN, FAILURES_KEPT
 from controlplane.store.ownership_tables import EventRow, NodeReportRow
+from controlplane.store.trace_tables import TraceDeliveryRow, TraceMessageRow, TraceStepRow
 from controlplane.store.user_tables import (
     AuditRow,
     KnownAddressRow,
@@ -25,6 +26,7 @@ from controlplane.store.user_tables import (
 )
 
 SECONDS_A_DAY: Final = 86400
+TRACES_AT_ONCE: Final = 500
 VERSIONS_AT_ONCE: Final = 10
 """With 100,000 domains a version has megabytes a node, and every heartbeat waits for the writer."""
 
@@ -52,6 +54,17 @@ def prune_logins(session: Session) -> int:
         delete(KnownAddressRow).where(col(KnownAddressRow.last_at) < now - ADDRESS_KNOWN),
     )
     return sum(_delete(session, statement) for statement in ended)
+
+
+def prune_trace(session: Session, keep_days: int) -> int:
+    """Delete messages whose last line is older than `keep_days`, a few at once; return how many."""
+    limit_s = read_clock_s(session) - keep_days * SECONDS_A_DAY
+    last_at = col(TraceMessageRow.last_at)
+    oldest = select(col(TraceMessageRow.number)).where(last_at < limit_s).order_by(last_at)
+    old = list(session.execute(oldest.limit(TRACES_AT_ONCE)).scalars())
+    session.execute(delete(TraceStepRow).where(col(TraceStepRow.message).in_(old)))
+    session.execute(delete(TraceDeliveryRow).where(col(TraceDeliveryRow.message).in_(old)))
+    return _delete(session, delete(TraceMessageRow).where(col(TraceMessageRow.number).in_(old)))
 
 
 def prune_versions(session: Session, keep: int) -> int:

@@ -140,11 +140,20 @@ class MailLog:
         return None
 
     def _following(self, position: Position) -> Path | None:
-        """Return the file after the position's: of those rotated since the oldest, or the log."""
+        """Return the file after the position's: of those rotated since the oldest, or the log.
+
+        Nothing follows the log itself, whatever the times of other files say: a clock may step.
+        """
+        current = _open(self._path)
+        if current is None:
+            return None
+        with current:
+            if _has_head(current, position):
+                return None
         newer = [
             (modified_s, path)
             for path in self._rotated()
-            if (modified_s := _modified_s(path)) is not None and modified_s >= position.modified_s
+            if (modified_s := _modified_s(path)) is not None and modified_s > position.modified_s
         ]
         for path in (*(path for _time, path in sorted(newer)), self._path):
             file = _open(path)

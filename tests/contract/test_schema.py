@@ -14,7 +14,13 @@ from sqlalchemy import inspect, text
 from sqlmodel import SQLModel, select
 
 from controlplane.errors import SetupFailed
-from controlplane.store import cluster_tables, ownership_tables, sample_tables, user_tables
+from controlplane.store import (
+    cluster_tables,
+    ownership_tables,
+    sample_tables,
+    trace_tables,
+    user_tables,
+)
 from controlplane.store.audit import Actor
 from controlplane.store.engine import Database
 from controlplane.store.passwords import PasswordCost, hash_password
@@ -23,7 +29,7 @@ from controlplane.store.user_sessions import LoginRules, find_user, list_session
 from controlplane.store.user_tables import AuditRow
 from controlplane.store.users import log_in
 
-TABLES = (cluster_tables, ownership_tables, sample_tables, user_tables)
+TABLES = (cluster_tables, ownership_tables, sample_tables, trace_tables, user_tables)
 
 MIGRATE = """
 import sys

@@ -5,9 +5,15 @@ from __future__ import annotations
 from alembic import context
 from sqlmodel import SQLModel
 
-from controlplane.store import cluster_tables, ownership_tables, sample_tables, user_tables
+from controlplane.store import (
+    cluster_tables,
+    ownership_tables,
+    sample_tables,
+    trace_tables,
+    user_tables,
+)
 
-TABLES = (cluster_tables, ownership_tables, sample_tables, user_tables)
+TABLES = (cluster_tables, ownership_tables, sample_tables, trace_tables, user_tables)
 
 context.configure(
     connection=context.config.attributes["connection"],
