@@ -7,12 +7,13 @@ from typing import Final
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
-from controlplane.gui import events, overview, sign_in, static_files
+from controlplane.gui import events, overview, sign_in, static_files, trace
 
 PAGE_ROUTERS: Final[tuple[APIRouter, ...]] = (
     static_files.router,
     sign_in.router,
     overview.router,
+    trace.router,
     events.router,
 )
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from controlplane.store import agents
 from controlplane.store.engine import Database
 from nodeagent.core.contract import AGENT_API
 from nodeagent.core.trace_wire import MOST_PLAIN_BYTES, TraceBatch, pack
@@ -23,9 +24,10 @@ HOSTILE = '=HYPERLINK("http://evil")<script>alert(1)</script>'
 
 
 @pytest.fixture
-def agent(pair: TestClient) -> EnrolledAgent:
+def agent(pair: TestClient, sqlite_database: Database) -> EnrolledAgent:
     """Give the enrolled agent of node-a."""
-    token = pair.post("/api/v1/nodes/node-a/enrol-token").json()["token"]
+    with sqlite_database.write() as session:
+        token = agents.issue_token(session, "node-a", "fingerprint").text
     made = EnrolledAgent(pair, "node-a")
     assert made.enrol(token).status_code == 200
     return made

@@ -13,7 +13,7 @@ from controlplane.store.user_tables import UserRow
 from tests.browser.checks import sideways_px, violations
 from tests.browser.conftest import CHEAP, PHONE, Cluster, OpenPage
 
-SIGNED_IN = ["/", "/events", "/password"]
+SIGNED_IN = ["/", "/trace", "/events", "/password"]
 LARGEST_KIB = 200
 PAINT_MS = """() => new Promise(resolve => new PerformanceObserver(list => {
     const paint = list.getEntriesByName("first-contentful-paint")[0];

@@ -1,0 +1,127 @@
+"""The message trace: a search over all nodes' mail logs, and what happened to one message."""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+from typing import Annotated, Any, Final
+
+from fastapi import Path, Request, Response
+
+from controlplane.api.trace import (
+    LAST_NUMBER,
+    PagedTraceQuery,
+    TraceMessage,
+    find_page,
+    find_timeline,
+)
+from controlplane.core.trace import TraceStatus
+from controlplane.errors import Invalid
+from controlplane.gui.forms import Field, FilledForm, Form, Option, Widget
+from controlplane.gui.language import N_
+from controlplane.gui.listings import CURSOR, PAGE_SIZE, Listing, listing_url, read_filters
+from controlplane.gui.shell import ReadShell, page_router
+from controlplane.store.engine import ReadSession
+
+router = page_router()
+
+EXPORT: Final = "/api/v1/trace/export"
+TIME: Final = {"placeholder": "2026-01-31 14:30"}
+STATUSES: Final = {
+    TraceStatus.OPEN: (N_("not finished"), "unknown"),
+    TraceStatus.QUEUED: (N_("queued"), "info"),
+    TraceStatus.DEFERRED: (N_("deferred"), "warn"),
+    TraceStatus.DELIVERED: (N_("delivered"), "good"),
+    TraceStatus.BOUNCED: (N_("bounced"), "bad"),
+    TraceStatus.EXPIRED: (N_("expired"), "bad"),
+    TraceStatus.DELETED: (N_("deleted"), "warn"),
+    TraceStatus.REJECTED: (N_("rejected"), "bad"),
+}
+"""Words and tone of each status."""
+DELIVERY_TONES: Final = {"sent": "good", "deferred": "warn", "bounced": "bad", "rejected": "bad"}
+FILTERS: Final = Form(
+    (
+        Field("sender", N_("Sender"), hint=N_("An address, @domain, or a beginning with *.")),
+        Field("recipient", N_("Recipient"), hint=N_("An address, @domain, or a beginning with *.")),
+        Field("client", N_("Client"), hint=N_("An IP address or a host name.")),
+        Field("queue_id", N_("Queue id")),
+        Field("message_id", N_("Message-ID")),
+        Field(
+            "status",
+            N_("Status"),
+            widget=Widget.SELECT,
+            options=(
+                Option("", N_("Any")),
+                *(Option(one.value, words) for one, (words, _tone) in STATUSES.items()),
+            ),
+        ),
+        Field("since", N_("Since"), attributes=TIME),
+        Field("until", N_("Until"), attributes=TIME),
+    )
+)
+
+
+@router.get("/trace")
+def trace_page(request: Request, shell: ReadShell, session: ReadSession) -> Response:
+    """Search messages; the filters and the place in the list stand in the address."""
+    filters = read_filters(request, FILTERS)
+    try:
+        wanted = filters.build(
+            PagedTraceQuery,
+            limit=PAGE_SIZE,
+            after=request.query_params.get(CURSOR),
+            **_times(filters, shell.localizer.zone),
+        )
+        page = find_page(session, wanted)
+    except Invalid as error:
+        refused: Listing[TraceMessage] = Listing(request.url.path, filters.refused(error), ())
+        return _page(shell, refused, error.status)
+    path = request.url.path
+    is_first = CURSOR not in request.query_params
+    more = {CURSOR: page.next}
+    return _page(
+        shell,
+        Listing(
+            path,
+            filters,
+            page.messages,
+            first_url=None if is_first else listing_url(path, filters),
+            next_url=None if page.next is None else listing_url(path, filters, **more),
+        ),
+    )
+
+
+def _page(shell: ReadShell, listing: Listing[TraceMessage], status: int = 200) -> Response:
+    return shell.page(
+        "trace.html",
+        status=status,
+        block="listing",
+        listing=listing,
+        statuses=STATUSES,
+        export_url=listing_url(EXPORT, listing.filters),
+    )
+
+
+def _times(filters: FilledForm, zone: tzinfo) -> dict[str, Any]:
+    """Return the times that were typed without a zone as times of the viewer's."""
+    found: dict[str, Any] = {}
+    for name in ("since", "until"):
+        for text in filters.values.get(name, ()):
+            try:
+                at = datetime.fromisoformat(text.strip())
+            except ValueError:
+                continue  # the query says what is wrong with it
+            found[name] = at if at.tzinfo is not None else at.replace(tzinfo=zone)
+    return found
+
+
+@router.get("/trace/{number}")
+def message_page(
+    number: Annotated[int, Path(ge=1, le=LAST_NUMBER)], shell: ReadShell, session: ReadSession
+) -> Response:
+    """Show everything that happened to one message, on every node."""
+    return shell.page(
+        "trace_message.html",
+        timeline=find_timeline(session, number),
+        statuses=STATUSES,
+        tones=DELIVERY_TONES,
+    )
