@@ -50,6 +50,8 @@ TAGS = [
     {"name": "policies", "description": "Which sender domains are allowed or blocked."},
     {"name": "routes", "description": "Next hops by sender, with their TLS and credentials."},
     {"name": "networks", "description": "Clients that may relay to any domain."},
+    {"name": "lists", "description": "The mail lists as CSV."},
+    {"name": "state", "description": "Everything that was set, as one file without secrets."},
     {"name": "tls", "description": "The certificate of the GUI and of SMTP."},
     {
         "name": "configs",

@@ -37,6 +37,7 @@ from nodeagent.core.observation import Observation
 from nodeagent.errors import AgentError, BrokenState, Refused, Unreachable
 from nodeagent.execute import Executor
 from nodeagent.observe import Memory, Sources, observe, report_of
+from nodeagent.route_tests import RouteTester
 
 log = structlog.get_logger()
 
@@ -65,6 +66,7 @@ class Agent:
             max_workers=1, thread_name_prefix="job", initializer=take_precedence
         )
         self._job: Job | None = None
+        self._route_tests = RouteTester(control_plane)
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._last_rule = ""
@@ -88,6 +90,7 @@ class Agent:
             except Exception:
                 log.exception("tick failed")
             self._wake.wait(tick_s)
+        self._route_tests.stop()
         self._worker.shutdown(wait=True)
 
     def tick(self) -> None:
@@ -218,6 +221,7 @@ class Agent:
         known, self._memory.view = self._memory.view, answer.view
         self._memory.view_at_s = sent_s
         self._memory.removable_receipts = answer.removable_receipts
+        self._route_tests.follow(answer.route_test)
         if _is_news(known, answer.view):
             self.wake()
         with self._sparing_the_heartbeat():

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Body, Depends, Request, status
 from fastapi.responses import PlainTextResponse
 
 from controlplane.api.agent_auth import NodeDep, record_refusal
+from controlplane.api.cluster_access import StoreDep
 from controlplane.api.permissions import OPEN
 from controlplane.api.user_auth import SettingsDep, client_address
 from controlplane.errors import Forbidden, Invalid, Unauthenticated
-from controlplane.store import agents, audit, instance
+from controlplane.store import agents, audit, instance, route_tests
 from controlplane.store.audit import Actor
 from controlplane.store.crypto import SecretBoxDep
 from controlplane.store.engine import TRACE_LOCK, DatabaseDep
@@ -155,3 +156,18 @@ def read_config(node: NodeDep, ownership: OwnershipDep) -> wire.ConfigBundle:
 def finish_switchover(body: wire.SwitchoverResult, node: NodeDep, ownership: OwnershipDep) -> None:
     """Report how a switchover ended on its source."""
     ownership.finish_switchover(node, body)
+
+
+@router.post(AGENT_API["route_test"])
+def read_route_test(
+    body: wire.RouteTestQuestion, node: NodeDep, store: StoreDep
+) -> wire.RouteTestWish:
+    """Fetch the route that this node shall try, with its credentials."""
+    with store.database.read() as session:
+        return route_tests.wish(store, session, node, body.id)
+
+
+@router.post(AGENT_API["route_test_done"], status_code=status.HTTP_204_NO_CONTENT)
+def finish_route_test(body: wire.RouteTestResult, node: NodeDep, ownership: OwnershipDep) -> None:
+    """Report the dialogue of a route test; a repeated report changes nothing."""
+    ownership.finish_route_test(node, body)

@@ -29,6 +29,14 @@ TRACE_BYTES: Final = 2 * MIB
 """A batch of the message trace has about 1 MiB before it is compressed."""
 LIST_CALLS: Final = (
     "/api/v1/recipient-domains",
+    "/api/v1/lists/recipient-domains/csv",
+    "/api/v1/lists/recipient-domains/csv/preview",
+    "/api/v1/state",
+    "/api/v1/state/preview",
+    "/mail/recipient-domains/import",
+    "/mail/recipient-domains/import/preview",
+    "/configuration/import",
+    "/configuration/import/preview",
     AGENT_API["reconcile"],
     AGENT_API["receipt"],
     AGENT_API["recovery"],

@@ -73,10 +73,11 @@ def patch_cluster(
     that do not fit together are refused: retry < renew deadline < duration - margin.
     """
     wanted = change.model_dump(mode="json", exclude_unset=True)  # type: ignore[attr-defined]
-    return store.change_settings(lambda settings: _merged(settings, wanted), caller.actor)
+    return store.change_settings(lambda settings: merged(settings, wanted), caller.actor)
 
 
-def _merged(settings: ClusterSettings, wanted: dict[str, Any]) -> ClusterSettings:
+def merged(settings: ClusterSettings, wanted: dict[str, Any]) -> ClusterSettings:
+    """Return the settings with these changes; raises Invalid beside the fields at fault."""
     try:
         return merge_settings(settings, wanted)
     except ValidationError as error:

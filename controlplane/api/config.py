@@ -139,7 +139,7 @@ def read_diff(
         before = config_versions.read_files(store, session, start) if start else {}
         if to_version is not None:
             after = config_versions.read_files(store, session, to_version)
-            changes = _changes(before, after)
+            changes = file_changes(before, after)
             return ConfigDiff(
                 from_version=start,
                 to_version=to_version,
@@ -153,7 +153,7 @@ def read_diff(
         to_version=None,
         revision=rendered.revision,
         problems=dict(rendered.problems),
-        files=[] if rendered.problems else _changes(before, rendered.files),
+        files=[] if rendered.problems else file_changes(before, rendered.files),
     )
 
 
@@ -209,7 +209,8 @@ def _version_files(store: ClusterStore, session: Session, number: int) -> Versio
     return VersionFiles(**_view(row).model_dump(), nodes=nodes)
 
 
-def _changes(before: Files, after: Files) -> list[FileChange]:
+def file_changes(before: Files, after: Files) -> list[FileChange]:
+    """Return what differs between two renderings, secrets hidden."""
     return [
         FileChange(
             node=node,

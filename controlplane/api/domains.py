@@ -136,4 +136,4 @@ def _put_all(
         }
         raise Invalid(f"{len(problems)} entries cannot be used; nothing was changed.", shown)
     change = put_domains(store, domains, caller.actor, replace=replace)
-    return ImportResult(**change.__dict__)
+    return ImportResult(**change.counts)

@@ -64,10 +64,7 @@ def put_route(
     sender: TextKey, body: RouteBody, caller: OperateCaller, store: StoreDep, response: Response
 ) -> RouteView:
     """Create or replace a route; the sender is `user@example.com` or `@example.com`."""
-    values = body.model_dump()
-    if "password" not in body.model_fields_set and body.username is not None:
-        values["password"] = _stored_password(store, sender)
-    route = SenderRoute(sender=sender, **values)
+    route = route_of(store, sender, body)
     mark_created(response, is_new=store.put_item(ROUTES, route, caller.actor))
     return _view(route)
 
@@ -76,6 +73,14 @@ def put_route(
 def delete_route(sender: TextKey, caller: OperateCaller, store: StoreDep) -> None:
     """Remove a route and its credentials."""
     store.delete_item(ROUTES, sender, caller.actor)
+
+
+def route_of(store: ClusterStore, sender: str, body: RouteBody) -> SenderRoute:
+    """Return the route; a password that was left out is the stored one."""
+    values = body.model_dump()
+    if "password" not in body.model_fields_set and body.username is not None:
+        values["password"] = _stored_password(store, sender)
+    return SenderRoute(sender=sender, **values)
 
 
 def _stored_password(store: ClusterStore, sender: str) -> SecretStr | None:

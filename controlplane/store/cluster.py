@@ -123,7 +123,7 @@ class ClusterStore:
             row.settings = after.model_dump(mode="json")
             session.add(row)
             if after.domain != before.domain:
-                self._follow_domain(session, after.domain)
+                self.follow_domain(session, after.domain)
             old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
             self.finish(session, actor, "cluster.update", after.name, before=old, after=new)
         return after
@@ -159,7 +159,7 @@ class ClusterStore:
     def _store_own(self, session: Session, domain: str) -> None:
         store_certificate(session, self.box, make_own(domain))
 
-    def _follow_domain(self, session: Session, domain: str) -> None:
+    def follow_domain(self, session: Session, domain: str) -> None:
         """Name the new domain in a certificate of our own; an uploaded one stays."""
         stored = read_certificate(session, self.box)
         if stored is not None and stored.is_own:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlmodel import Session
 
 from controlplane.errors import Forbidden, Invalid, Recovering
-from controlplane.store import agents, instance, leases, receipts, reports, switchovers
+from controlplane.store import agents, instance, leases, receipts, reports, route_tests, switchovers
 from controlplane.store.engine import Database
 from controlplane.store.facts import ClusterFacts, FactsReader, NodeFacts
 from controlplane.store.leases import Claim
@@ -48,6 +48,7 @@ class Ownership:
                 renewed=renewed,
                 acknowledged_events=known,
                 removable_receipts=removable,
+                route_test=route_tests.waiting(session, node),
             )
 
     def reconcile(self, node: str, request: wire.ReconcileRequest) -> wire.ReconcileAnswer:
@@ -123,6 +124,11 @@ class Ownership:
         """Note how a switchover ended on its source."""
         with self._database.write() as session:
             switchovers.finish_switchover(session, node, result)
+
+    def finish_route_test(self, node: str, result: wire.RouteTestResult) -> None:
+        """Note how a route test went on its node."""
+        with self._database.write() as session:
+            route_tests.finish(session, node, result)
 
     def _acquire(
         self, session: Session, queue: str, node: str

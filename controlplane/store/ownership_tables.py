@@ -148,3 +148,26 @@ class SwitchoverRow(SQLModel, table=True):
     text: str = Field(default="", max_length=2000)
     stall_ms: float | None = Field(default=None, sa_type=Float)
     messages: int | None = None
+
+
+class RouteTestRow(SQLModel, table=True):
+    """One try of a route: asked for by a user, carried out and reported by `node`.
+
+    The route itself is read when the node asks, so that no credential is stored a second time.
+    """
+
+    __tablename__ = "route_tests"
+
+    id: int | None = Field(default=None, primary_key=True)
+    node: str = Field(max_length=63, index=True)
+    sender: str = Field(max_length=320)
+    mail_from: str = Field(max_length=320)
+    recipient: str = Field(max_length=320)
+    requested_by: str = Field(max_length=64)
+    requested_at: float = Field(sa_type=Float)
+    finished_at: float | None = Field(default=None, sa_type=Float)
+    is_ok: bool | None = None
+    text: str = Field(default="", max_length=2000)
+    lines: list[dict[str, Any]] = Field(
+        default_factory=list, sa_column=Column(JSON, nullable=False)
+    )

@@ -32,6 +32,17 @@ def new_problems(
     return {_within(field, noun, key): sentence for field, sentence in found}
 
 
+def index_problems(spec: ClusterSpec, noun: Noun[Any]) -> dict[int, str]:
+    """Return the first problem of each item of one list, by its place in the list."""
+    found: dict[int, str] = {}
+    for field, sentence in validate(spec):
+        head, _, rest = field.partition(".")
+        index = rest.partition(".")[0]
+        if head == noun.field and index.isdigit():
+            found.setdefault(int(index), sentence)
+    return found
+
+
 def _by_key(spec: ClusterSpec, field: str) -> str:
     head, _, rest = field.partition(".")
     noun = _NOUNS.get(head)

@@ -146,6 +146,14 @@ class ControlPlaneClient:
         except ValidationError as error:
             raise Unreachable("The control plane's answer cannot be read.") from error
 
+    def route_test(self, question: wire.RouteTestQuestion) -> wire.RouteTestWish:
+        """Fetch what a route test is to try."""
+        return self._call("route_test", question, wire.RouteTestWish)
+
+    def report_route_test(self, result: wire.RouteTestResult) -> None:
+        """Report how a route test went."""
+        self._send("POST", "route_test_done", result, READ_TIMEOUT_S)
+
     def report_switchover(self, result: wire.SwitchoverResult) -> None:
         """Report how a switchover ended."""
         self._send("POST", "switchover_done", result, READ_TIMEOUT_S)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_serializer
 
 from nodeagent.core.names import NODE_NAME_PATTERN, QUEUE_ID_PATTERN
 
@@ -232,6 +232,7 @@ class HeartbeatAnswer(Wire):
     renewed: bool = False
     acknowledged_events: tuple[str, ...] = ()
     removable_receipts: tuple[int, ...] = ()
+    route_test: int | None = None  # a route that this node shall try, until its result is in
 
 
 class ReconcileRequest(Wire):
@@ -378,6 +379,8 @@ AGENT_API: Final = {
     "trace": "/api/v1/agent/trace",  # core.trace_wire: packed TraceBatch -> TraceAnswer
     "config": "/api/v1/agent/config",  # GET -> ConfigBundle (the assigned version)
     "switchover_done": "/api/v1/agent/switchover",  # SwitchoverResult -> 204
+    "route_test": "/api/v1/agent/route-tests",  # RouteTestQuestion -> RouteTestWish
+    "route_test_done": "/api/v1/agent/route-tests/done",  # RouteTestResult -> 204
 }
 
 
@@ -389,6 +392,54 @@ class SwitchoverResult(Wire):
     text: str = ""
     stall_ms: float | None = None
     messages: int | None = None
+
+
+class RouteTestQuestion(Wire):
+    """Asks what the route test of this number is to try."""
+
+    id: int
+
+
+class RouteTestWish(Wire):
+    """A route to be tried up to RCPT, as smtp(8) would use it; no message is sent."""
+
+    id: int
+    next_hop: str  # a host name or an address without brackets
+    port: int
+    tls_mode: Literal["none", "may", "encrypt", "verify"]
+    helo: str
+    mail_from: str
+    recipient: str
+    username: str | None = None
+    password: SecretStr | None = None
+
+    @field_serializer("password", when_used="json")
+    def _open_password(self, password: SecretStr | None) -> str | None:
+        return None if password is None else password.get_secret_value()
+
+
+class Speaker(StrEnum):
+    """Who said a line of a dialogue; NODE: what the node notes about it."""
+
+    CLIENT = "client"
+    SERVER = "server"
+    NODE = "node"
+
+
+class RouteTestLine(Wire):
+    """One line of the dialogue, credentials masked."""
+
+    speaker: Speaker
+    text: str = Field(max_length=500)
+
+
+class RouteTestResult(Wire):
+    """How far a dialogue came: `ok` when the recipient was accepted; `text` is one sentence."""
+
+    id: int
+    ok: bool
+    text: str = Field(max_length=500)
+    lines: tuple[RouteTestLine, ...] = Field(default=(), max_length=200)
 
 
 RecoveryRequest.model_rebuild()

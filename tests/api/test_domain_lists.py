@@ -108,11 +108,11 @@ def test_a_hundred_thousand_domains_are_one_list(store: ClusterStore) -> None:
     """Import, change of all, and replacement by few, on both databases."""
     names = [f"d{number}.example" for number in range(MANY)]
     plain = [RecipientDomain(name=name) for name in names]
-    assert put_domains(store, plain, SYSTEM, replace=True).added == MANY
-    assert put_domains(store, plain, SYSTEM, replace=True).changed == 0
+    assert put_domains(store, plain, SYSTEM, replace=True).counts["added"] == MANY
+    assert put_domains(store, plain, SYSTEM, replace=True).counts["changed"] == 0
     changed = [RecipientDomain(name=name, tls_mode=TlsMode.ENCRYPT) for name in names[:5000]]
-    assert put_domains(store, changed, SYSTEM, replace=False).changed == 5000
-    assert put_domains(store, plain[:10], SYSTEM, replace=True).removed == MANY - 10
+    assert put_domains(store, changed, SYSTEM, replace=False).counts["changed"] == 5000
+    assert put_domains(store, plain[:10], SYSTEM, replace=True).counts["removed"] == MANY - 10
     with store.database.read() as session:
         assert read_page(session, "", "", 100).total == 10
         kept = store.read_item(session, DOMAINS, "d3.example")

@@ -42,6 +42,9 @@ OPERATORS = {
     ("delete", "/api/v1/routes/{sender}"),
     ("put", "/api/v1/trusted-networks/{network}"),
     ("delete", "/api/v1/trusted-networks/{network}"),
+    ("post", "/api/v1/lists/{name}/csv"),
+    ("post", "/api/v1/lists/{name}/csv/preview"),
+    ("post", "/api/v1/route-tests"),
     ("post", "/api/v1/config/apply"),
     ("post", "/api/v1/config/rollback/{version}"),
     ("post", "/api/v1/switchover"),
@@ -49,6 +52,8 @@ OPERATORS = {
 }
 ADMINS = {
     ("patch", "/api/v1/cluster"),
+    ("post", "/api/v1/state"),
+    ("post", "/api/v1/state/preview"),
     ("put", "/api/v1/nodes/{name}"),
     ("delete", "/api/v1/nodes/{name}"),
     ("post", "/api/v1/nodes/{name}/enrolment-token"),

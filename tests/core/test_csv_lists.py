@@ -1,0 +1,110 @@
+"""CSV in and out: a round trip changes nothing, no cell is a formula, a line has one sentence."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from controlplane.core.csv_lists import (
+    DOMAINS_CSV,
+    FORMULA_STARTS,
+    NETWORKS_CSV,
+    POLICIES_CSV,
+    ROUTES_CSV,
+    read_csv,
+    write_csv,
+)
+from controlplane.core.spec import (
+    RecipientDomain,
+    SenderAction,
+    SenderPolicy,
+    SenderRoute,
+    TlsMode,
+)
+
+TEXT = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x2FF, exclude_characters="\x7f"))
+
+
+@given(st.lists(TEXT.map(str.strip)))
+def test_what_goes_out_comes_in_unchanged(replies: list[str]) -> None:
+    """Commas, quotes, apostrophes and formulas survive, in every cell."""
+    policies = [
+        SenderPolicy(domain=f"d{number}.tld", action=SenderAction.BLOCKED, reply_text=reply)
+        for number, reply in enumerate(replies)
+    ]
+    rows = read_csv(POLICIES_CSV, write_csv(POLICIES_CSV, policies))
+    assert (list(rows.items.values()), dict(rows.problems)) == (policies, {})
+
+
+@given(st.lists(TEXT))
+def test_no_cell_that_goes_out_is_a_formula(replies: list[str]) -> None:
+    """Whatever was typed, no cell begins with what a spreadsheet would run."""
+    policies = [
+        SenderPolicy(domain="d.tld", action=SenderAction.BLOCKED, reply_text=reply)
+        for reply in replies
+    ]
+    for cells in csv.reader(io.StringIO(write_csv(POLICIES_CSV, policies), newline="")):
+        assert not any(cell.startswith(tuple(FORMULA_STARTS)) for cell in cells)
+
+
+def test_a_password_never_goes_out() -> None:
+    """Neither the column nor the value; a sender's @ is disarmed."""
+    route = SenderRoute(
+        sender="@d.tld", next_hop="mx.tld", username="u", password=SecretStr("hunter22")
+    )
+    text = write_csv(ROUTES_CSV, [route])
+    assert text == "sender,next_hop,port,tls_mode,username\r\n'@d.tld,mx.tld,25,encrypt,u\r\n"
+    assert read_csv(ROUTES_CSV, text).items[2].sender == "@d.tld"
+
+
+def test_a_password_may_come_in() -> None:
+    """A column of its own, in any place."""
+    rows = read_csv(ROUTES_CSV, "password,sender,next_hop,username\nhunter22,@d.tld,mx.tld,u\n")
+    assert rows.items[2].password == SecretStr("hunter22")
+
+
+def test_spreadsheets_of_all_countries_are_read() -> None:
+    """A semicolon, a byte order mark, CR LF, empty lines, columns in another order."""
+    text = "\ufeffport;name;tls_mode\r\n587;a.tld;verify\r\n\r\n;b.tld;\r\n"
+    rows = read_csv(DOMAINS_CSV, text)
+    assert rows.problems == {}
+    assert rows.items == {
+        2: RecipientDomain(name="a.tld", port=587, tls_mode=TlsMode.VERIFY),
+        4: RecipientDomain(name="b.tld"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("a.tld,mx.tld,many,may", "port has to be a whole number."),
+        ("a.tld,mx.tld,25,always", "tls_mode has to be one of none, may, encrypt or verify."),
+        (",mx.tld,25,may", "name is empty."),
+        ("a.tld,25", "This line has 2 cells, the first line 4."),
+        ('a.tld,"mx"x,25,may', "This line is no CSV: ',' expected after '\"'."),
+    ],
+)
+def test_a_line_that_cannot_be_used_has_a_sentence(line: str, sentence: str) -> None:
+    """The lines around it are read all the same."""
+    rows = read_csv(DOMAINS_CSV, f"name,next_hop,port,tls_mode\nok.tld,,,\n{line}\n")
+    assert rows.problems == {3: sentence}
+    assert list(rows.items) == [2]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "The first line has to name the columns: network."),
+        ("198.51.100.0/24\n", "The first line has to name the columns: network."),
+        ("network,network\n", "The first line has to name the columns: network."),
+        ("network,colour\n", 'There is no column "colour"; the columns are network.'),
+    ],
+)
+def test_a_list_without_a_usable_first_line_says_so(text: str, sentence: str) -> None:
+    """Nothing is guessed from the place of a column."""
+    assert read_csv(NETWORKS_CSV, text).problems == {1: sentence}
