@@ -10,6 +10,7 @@ import typer
 from controlplane.relayctl import (
     account_commands,
     config_commands,
+    list_commands,
     node_commands,
     operate_commands,
     session_commands,
@@ -49,6 +50,7 @@ app.add_typer(mail.domains, name="domains")
 app.add_typer(mail.routes, name="routes")
 app.add_typer(mail.policies, name="policies")
 app.add_typer(mail.networks, name="networks")
+app.add_typer(list_commands.lists, name="lists")
 app.add_typer(config_commands.settings, name="settings")
 app.add_typer(config_commands.certificate, name="certificate")
 app.add_typer(config_commands.config, name="config")

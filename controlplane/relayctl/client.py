@@ -85,7 +85,15 @@ class Client:
         """Remove something."""
         return self._send("DELETE", path)
 
+    def get_text(self, path: str) -> str:
+        """Read what is no JSON, a CSV file for example."""
+        return str(self._answer("GET", path).text)
+
     def _send(self, method: str, path: str, **content: Any) -> Any:
+        answer = self._answer(method, path, **content)
+        return None if answer.status_code == NO_CONTENT else answer.json()
+
+    def _answer(self, method: str, path: str, **content: Any) -> httpx2.Response:
         try:
             answer = self._http.request(
                 method, f"{API}{path}", extensions=self._extensions, **content
@@ -96,7 +104,7 @@ class Client:
             raise Unreachable(_why(self._url, error)) from error
         if answer.status_code >= FIRST_ERROR:
             raise _refusal(answer)
-        return None if answer.status_code == NO_CONTENT else answer.json()
+        return answer
 
 
 def _why(url: str, error: httpx2.TransportError) -> str:

@@ -10,10 +10,11 @@ import typer
 
 from controlplane.relayctl.connection import connect, fetch, path_of
 from controlplane.relayctl.errors import Misused, Refused
-from controlplane.relayctl.files import read_text
+from controlplane.relayctl.files import read_text, write_text
 from controlplane.relayctl.output import (
     Columns,
     JsonFlag,
+    cell,
     print_facts,
     print_json,
     print_line,
@@ -129,6 +130,61 @@ def versions(*, as_json: JsonFlag = False) -> None:
     }
     empty = "There is no version yet: relayctl config apply."
     print_list(fetch("/config/versions"), columns, empty, as_json=as_json)
+
+
+@config.command("export")
+def export_state(
+    file: Annotated[Path | None, typer.Argument(help="Where to; left out: stdout.")] = None,
+) -> None:
+    """Write everything that was set into one JSON file, without any secret."""
+    state = fetch("/state")
+    if file is None:
+        print_json(state)
+    else:
+        write_text(file, json.dumps(state, indent=2, ensure_ascii=False) + "\n")
+        print_note(f"{file} holds the state without passwords and private keys.")
+
+
+@config.command("import")
+def import_state(
+    file: Annotated[Path, typer.Argument(help="A file that export wrote; -: stdin.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Import it; left out: only show.")] = False,
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what a file would change; with --yes replace the whole state by it, or nothing."""
+    try:
+        state = json.loads(read_text(file))
+    except ValueError as error:
+        raise Misused(f"{file} is no JSON.") from error
+    with connect() as client:
+        shown = client.post("/state/preview", state)
+        if not as_json:
+            _print_state_changes(shown)
+        if shown["problems"]:
+            raise Refused("The file has problems; nothing was changed.", shown["problems"])
+        if yes:
+            client.post("/state", {"state": state, "expected_revision": shown["revision"]})
+    if as_json:
+        print_json({**shown, "is_imported": yes})
+    elif yes:
+        print_line("Imported; what is rendered into files needs: relayctl config apply.")
+    else:
+        print_note("Nothing was changed; --yes imports it.")
+
+
+def _print_state_changes(shown: dict[str, Any]) -> None:
+    for one in shown["settings"]:
+        print_line(f"{one['name']}: {cell(one['before'])} -> {cell(one['after'])}")
+    for name, change in shown["lists"].items():
+        counts = ", ".join(
+            f"{change[f'{verb}_count']} {verb}" for verb in ("added", "changed", "removed")
+        )
+        print_line(f"{name}: {counts}")
+    for one in shown["files"]:
+        print_line(f"\n{one['node']} {one['path']} ({one['change']})\n{one['text']}")
+    if not (shown["settings"] or shown["lists"] or shown["problems"]):
+        print_line("Nothing differs.")
 
 
 @settings.command("show")

@@ -1,4 +1,4 @@
-"""Reads the files that a command line names."""
+"""Reads and writes the files that a command line names."""
 
 from __future__ import annotations
 
@@ -16,3 +16,11 @@ def read_text(file: Path) -> str:
         raise Misused(f"{file} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise Misused(f"{file} is not UTF-8 text.") from error
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file in one go; raises Misused."""
+    try:
+        file.write_text(text)
+    except OSError as error:
+        raise Misused(f"{file} cannot be written: {error.strerror}.") from error
