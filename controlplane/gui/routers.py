@@ -7,7 +7,19 @@ from typing import Final
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
-from controlplane.gui import events, overview, sign_in, static_files, trace
+from controlplane.gui import (
+    configuration,
+    events,
+    mail,
+    mail_imports,
+    mail_settings,
+    overview,
+    route_tests,
+    sign_in,
+    state_pages,
+    static_files,
+    trace,
+)
 
 PAGE_ROUTERS: Final[tuple[APIRouter, ...]] = (
     static_files.router,
@@ -15,6 +27,12 @@ PAGE_ROUTERS: Final[tuple[APIRouter, ...]] = (
     overview.router,
     trace.router,
     events.router,
+    mail_settings.router,
+    route_tests.router,
+    mail_imports.router,
+    mail.router,
+    configuration.router,
+    state_pages.router,
 )
 
 

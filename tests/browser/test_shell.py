@@ -13,7 +13,20 @@ from controlplane.store.user_tables import UserRow
 from tests.browser.checks import sideways_px, violations
 from tests.browser.conftest import CHEAP, PHONE, Cluster, OpenPage
 
-SIGNED_IN = ["/", "/trace", "/events", "/password"]
+SIGNED_IN = [
+    "/",
+    "/mail",
+    "/mail/recipient-domains",
+    "/mail/routes/new",
+    "/mail/trusted-networks/import",
+    "/mail/settings",
+    "/configuration",
+    "/configuration/diff",
+    "/configuration/import",
+    "/trace",
+    "/events",
+    "/password",
+]
 LARGEST_KIB = 200
 PAINT_MS = """() => new Promise(resolve => new PerformanceObserver(list => {
     const paint = list.getEntriesByName("first-contentful-paint")[0];
