@@ -14,7 +14,7 @@ from typing import Protocol
 import structlog
 
 from nodeagent.adapters.smtp_dialogue import try_route
-from nodeagent.core.contract import RouteTestQuestion, RouteTestResult, RouteTestWish
+from nodeagent.core.route_wire import RouteTestQuestion, RouteTestResult, RouteTestWish
 from nodeagent.errors import AgentError
 
 log = structlog.get_logger()

@@ -24,6 +24,7 @@ from controlplane.tls import ca_pem
 from nodeagent.core import contract as wire
 from nodeagent.core.contract import AGENT_API
 from nodeagent.core.trace_wire import TRACE_MEDIA_TYPE, TraceAnswer, unpack
+from nodeagent.core.route_wire import RouteTestQuestion, RouteTestResult, RouteTestWish
 
 router = APIRouter(tags=["agent"])
 
@@ -159,15 +160,13 @@ def finish_switchover(body: wire.SwitchoverResult, node: NodeDep, ownership: Own
 
 
 @router.post(AGENT_API["route_test"])
-def read_route_test(
-    body: wire.RouteTestQuestion, node: NodeDep, store: StoreDep
-) -> wire.RouteTestWish:
+def read_route_test(body: RouteTestQuestion, node: NodeDep, store: StoreDep) -> RouteTestWish:
     """Fetch the route that this node shall try, with its credentials."""
     with store.database.read() as session:
         return route_tests.wish(store, session, node, body.id)
 
 
 @router.post(AGENT_API["route_test_done"], status_code=status.HTTP_204_NO_CONTENT)
-def finish_route_test(body: wire.RouteTestResult, node: NodeDep, ownership: OwnershipDep) -> None:
+def finish_route_test(body: RouteTestResult, node: NodeDep, ownership: OwnershipDep) -> None:
     """Report the dialogue of a route test; a repeated report changes nothing."""
     ownership.finish_route_test(node, body)

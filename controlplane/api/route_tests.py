@@ -14,7 +14,8 @@ from controlplane.api.cluster_access import NOT_FOUND, PRINTABLE, Body, StoreDep
 from controlplane.api.permissions import READ, OperateCaller
 from controlplane.store import route_tests
 from controlplane.store.ownership_tables import RouteTestRow
-from nodeagent.core.contract import NodeName, RouteTestLine
+from nodeagent.core.contract import NodeName
+from nodeagent.core.route_wire import RouteTestLine
 
 router = APIRouter(prefix="/api/v1/route-tests", tags=["routes"])
 

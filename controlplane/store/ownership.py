@@ -16,6 +16,7 @@ from controlplane.store.leases import Claim
 from controlplane.store.ownership_tables import INSTANCE_ID, AgentRow, InstanceRow
 from nodeagent.core import contract as wire
 from nodeagent.core.lease import retired_keep_s
+from nodeagent.core.route_wire import RouteTestResult
 
 
 class Ownership:
@@ -125,7 +126,7 @@ class Ownership:
         with self._database.write() as session:
             switchovers.finish_switchover(session, node, result)
 
-    def finish_route_test(self, node: str, result: wire.RouteTestResult) -> None:
+    def finish_route_test(self, node: str, result: RouteTestResult) -> None:
         """Note how a route test went on its node."""
         with self._database.write() as session:
             route_tests.finish(session, node, result)

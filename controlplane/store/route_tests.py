@@ -23,7 +23,7 @@ from controlplane.store.cluster import ClusterStore
 from controlplane.store.nouns import NODES, ROUTES
 from controlplane.store.ownership_tables import NodeReportRow, RouteTestRow
 from controlplane.store.reports import TEXT_LENGTH, stored_text
-from nodeagent.core.contract import RouteTestResult, RouteTestWish
+from nodeagent.core.route_wire import RouteTestResult, RouteTestWish
 
 WAIT_S: Final = 60.0
 KEPT_S: Final = 86_400.0

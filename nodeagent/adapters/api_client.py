@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from nodeagent.core import contract as wire
 from nodeagent.core.trace_wire import TRACE_MEDIA_TYPE, TraceAnswer, TraceBatch, pack
+from nodeagent.core.route_wire import RouteTestQuestion, RouteTestResult, RouteTestWish
 from nodeagent.errors import Refused, Unreachable
 
 CONNECT_TIMEOUT_S: Final = 1.0
@@ -146,11 +147,11 @@ class ControlPlaneClient:
         except ValidationError as error:
             raise Unreachable("The control plane's answer cannot be read.") from error
 
-    def route_test(self, question: wire.RouteTestQuestion) -> wire.RouteTestWish:
+    def route_test(self, question: RouteTestQuestion) -> RouteTestWish:
         """Fetch what a route test is to try."""
-        return self._call("route_test", question, wire.RouteTestWish)
+        return self._call("route_test", question, RouteTestWish)
 
-    def report_route_test(self, result: wire.RouteTestResult) -> None:
+    def report_route_test(self, result: RouteTestResult) -> None:
         """Report how a route test went."""
         self._send("POST", "route_test_done", result, READ_TIMEOUT_S)
 

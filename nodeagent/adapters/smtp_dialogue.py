@@ -18,7 +18,7 @@ import ssl
 import time
 from typing import BinaryIO, Final
 
-from nodeagent.core.contract import RouteTestLine, RouteTestResult, RouteTestWish, Speaker
+from nodeagent.core.route_wire import RouteTestLine, RouteTestResult, RouteTestWish, Speaker
 
 STEP_S: Final = 10.0
 WHOLE_S: Final = 30.0

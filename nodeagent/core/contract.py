@@ -1,18 +1,19 @@
 """The wire types that the node agent and the control plane exchange, one model a message.
 
-Both sides import this module and nothing else of one another. Every model refuses unknown fields
-and is immutable. Times are seconds; `*_at` is a UTC timestamp of the control plane's database clock
-unless a docstring says otherwise. Paths of the REST calls are listed in `AGENT_API`; all are POST
-but where a comment says GET, and all are authenticated by the node's own key except `enrol`.
+Both sides import this module and `route_wire`, and nothing else of one another. Every model refuses
+unknown fields and is immutable. Times are seconds; `*_at` is a UTC timestamp of the control plane's
+database clock unless a docstring says otherwise. Paths of the REST calls are listed in `AGENT_API`;
+all are POST but where a comment says GET, and all are authenticated by the node's own key except
+`enrol`.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from nodeagent.core.names import NODE_NAME_PATTERN, QUEUE_ID_PATTERN
 
@@ -392,54 +393,6 @@ class SwitchoverResult(Wire):
     text: str = ""
     stall_ms: float | None = None
     messages: int | None = None
-
-
-class RouteTestQuestion(Wire):
-    """Asks what the route test of this number is to try."""
-
-    id: int
-
-
-class RouteTestWish(Wire):
-    """A route to be tried up to RCPT, as smtp(8) would use it; no message is sent."""
-
-    id: int
-    next_hop: str  # a host name or an address without brackets
-    port: int
-    tls_mode: Literal["none", "may", "encrypt", "verify"]
-    helo: str
-    mail_from: str
-    recipient: str
-    username: str | None = None
-    password: SecretStr | None = None
-
-    @field_serializer("password", when_used="json")
-    def _open_password(self, password: SecretStr | None) -> str | None:
-        return None if password is None else password.get_secret_value()
-
-
-class Speaker(StrEnum):
-    """Who said a line of a dialogue; NODE: what the node notes about it."""
-
-    CLIENT = "client"
-    SERVER = "server"
-    NODE = "node"
-
-
-class RouteTestLine(Wire):
-    """One line of the dialogue, credentials masked."""
-
-    speaker: Speaker
-    text: str = Field(max_length=500)
-
-
-class RouteTestResult(Wire):
-    """How far a dialogue came: `ok` when the recipient was accepted; `text` is one sentence."""
-
-    id: int
-    ok: bool
-    text: str = Field(max_length=500)
-    lines: tuple[RouteTestLine, ...] = Field(default=(), max_length=200)
 
 
 RecoveryRequest.model_rebuild()

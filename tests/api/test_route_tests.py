@@ -10,11 +10,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from controlplane.store.engine import Database
-from nodeagent.core.contract import (
-    HeartbeatAnswer,
-    HeartbeatRequest,
-    NodeReport,
-    Role,
+from nodeagent.core.contract import HeartbeatAnswer, HeartbeatRequest, NodeReport, Role
+from nodeagent.core.route_wire import (
     RouteTestLine,
     RouteTestQuestion,
     RouteTestResult,

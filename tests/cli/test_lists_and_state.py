@@ -11,7 +11,8 @@ from controlplane.store.engine import Database
 from controlplane.store.ownership_tables import AgentRow
 from controlplane.store.reports import store_report
 from controlplane.store.route_tests import finish, waiting
-from nodeagent.core.contract import NodeReport, Role, RouteTestLine, RouteTestResult, Speaker
+from nodeagent.core.contract import NodeReport, Role
+from nodeagent.core.route_wire import RouteTestLine, RouteTestResult, Speaker
 from tests.cli.conftest import Operator, Outcome
 
 

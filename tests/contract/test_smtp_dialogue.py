@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from nodeagent.adapters.smtp_dialogue import MASK, try_route
-from nodeagent.core.contract import RouteTestResult, RouteTestWish, Speaker
+from nodeagent.core.route_wire import RouteTestResult, RouteTestWish, Speaker
 from tests.fakes.certificates import make_pair
 from tests.fakes.next_hop import NextHop, plain_token
 

@@ -10,7 +10,8 @@ from controlplane.store.engine import Database
 from controlplane.store.ownership_tables import AgentRow
 from controlplane.store.reports import store_report
 from controlplane.store.route_tests import finish, waiting
-from nodeagent.core.contract import NodeReport, Role, RouteTestLine, RouteTestResult, Speaker
+from nodeagent.core.contract import NodeReport, Role
+from nodeagent.core.route_wire import RouteTestLine, RouteTestResult, Speaker
 from tests.gui.conftest import post
 from tests.gui.test_mail import HOSTILE, open_as
 
