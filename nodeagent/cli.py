@@ -14,6 +14,7 @@ from rich.table import Table
 
 from nodeagent.adapters.api_client import enrol as send_enrolment
 from nodeagent.adapters.api_client import fetch_ca
+from nodeagent.adapters.beside import Beside
 from nodeagent.adapters.identity import Identity, ssh_host_keys
 from nodeagent.adapters.ledger import Ledger
 from nodeagent.adapters.status_file import read_status
@@ -41,7 +42,10 @@ def run() -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     tracer.start()
+    queue_reporter = Beside("nodeagent.queue_reporter")
+    queue_reporter.start()
     agent.run(settings.tick_s)
+    queue_reporter.stop()
 
 
 @app.command()

@@ -27,6 +27,8 @@ HEARTBEAT_BYTES: Final = 4 * MIB
 """A heartbeat carries up to 200 events; refusing one would cost the node its lease."""
 TRACE_BYTES: Final = 2 * MIB
 """A batch of the message trace has about 1 MiB before it is compressed."""
+QUEUE_BYTES: Final = 16 * MIB
+"""A batch of a queue's list: up to 500 messages of up to 20 long recipients."""
 LIST_CALLS: Final = (
     "/api/v1/recipient-domains",
     "/api/v1/lists/recipient-domains/csv",
@@ -51,6 +53,7 @@ def larger_limits(list_bytes: int) -> dict[str, int]:
         "/api/v1/tls/certificate": CERTIFICATE_BYTES,
         AGENT_API["heartbeat"]: HEARTBEAT_BYTES,
         AGENT_API["trace"]: TRACE_BYTES,
+        AGENT_API["queue"]: QUEUE_BYTES,
         **dict.fromkeys(LIST_CALLS, list_bytes),
     }
 

@@ -16,6 +16,8 @@ from controlplane.store import agents, audit, leases
 from controlplane.store.cluster import read_settings
 from controlplane.store.cluster_tables import NodeRow
 from controlplane.store.instance import strike_off
+from controlplane.store.queue_actions import give_up_node
+from controlplane.store.queue_lists import forget_list
 from controlplane.store.reports import add_event
 from controlplane.tls import ca_fingerprint
 from nodeagent.core.contract import LeaseView
@@ -65,6 +67,8 @@ def strike_node(name: NodeKey, caller: AdminCaller, store: StoreDep) -> None:
     with store.database.write() as session:
         _require_node(session, name)
         strike_off(session, name, read_settings(session).timings.lease_duration_s)
+        forget_list(session, name)
+        give_up_node(session, name)
         audit.record(session, caller.actor, "node.strike", name)
 
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from controlplane.api import (
     agent,
+    agent_queue,
     audit,
     cluster,
     config,
@@ -22,6 +23,8 @@ from controlplane.api import (
     policies,
     profile,
     queue,
+    queue_actions,
+    queue_messages,
     route_tests,
     routes,
     second_factor,
@@ -62,12 +65,15 @@ ROUTERS: tuple[APIRouter, ...] = (
     leases.router,
     queue.router,
     trace.router,
+    queue_messages.router,
+    queue_actions.router,
     switchover.router,
     events.router,
     audit.router,
     overview.router,
     metrics.router,
     agent.router,
+    agent_queue.router,
     health.router,
     *PAGE_ROUTERS,
 )

@@ -25,6 +25,8 @@ from controlplane.store.pruning import (
     prune_trace,
     prune_versions,
 )
+from controlplane.store.queue_actions import prune_actions
+from controlplane.store.queue_headers import prune_headers
 from controlplane.store.samples import FINE_S, prune_samples, take_samples, thin_samples
 from controlplane.tls import ServerTls
 
@@ -38,6 +40,7 @@ MIDDLE_OF_STEP = datetime(2026, 1, 1, second=FINE_S // 2, tzinfo=UTC)
 TRACE = "trace"
 TRACE_PAUSE_S = 0.05
 """Between two batches of a day's mail, so that SQLite's one writer is free for heartbeats."""
+HEADERS_EVERY_M = 5
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ def prune(tools: Tools) -> None:
         "audit": lambda session: prune_audit(session, settings.audit_keep_days),
         "logins": prune_logins,
         "samples": prune_samples,
+        "queue-actions": lambda session: prune_actions(session, settings.event_keep_days),
         "versions": lambda session: prune_versions(session, settings.config_keep_versions),
         TRACE: lambda session: prune_trace(session, settings.trace_keep_days),
     }
@@ -100,6 +104,11 @@ def sample(tools: Tools) -> None:
     with tools.database.write() as session:
         take_samples(session)
         thin_samples(session)
+
+
+def prune_queue_headers(tools: Tools) -> None:
+    """Delete message headers that an operator has had time to read."""
+    _in_transaction(tools.database, prune_headers, WRITE_LOCK)
 
 
 def _in_transaction(database: Database, job: Callable[[Session], int], lock: int) -> int:
@@ -133,6 +142,8 @@ def start_jobs(tools: Tools) -> BackgroundScheduler:
     sample_once = guarded("sample", lambda: sample(tools))
     sample_trigger = IntervalTrigger(seconds=FINE_S, start_date=MIDDLE_OF_STEP, timezone=UTC)
     scheduler.add_job(sample_once, sample_trigger, id="sample")
+    headers_once = guarded("queue-headers", lambda: prune_queue_headers(tools))
+    scheduler.add_job(headers_once, "interval", minutes=HEADERS_EVERY_M, id="queue-headers")
     renew_once = guarded("renew", tools.tls.renew_own)
     scheduler.add_job(renew_once, "interval", hours=RENEW_EVERY_H, id="renew")
     scheduler.start()

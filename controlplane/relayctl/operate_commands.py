@@ -33,7 +33,6 @@ def register(app: typer.Typer) -> None:
     app.command("status")(status)
     app.command("attention")(attention)
     app.command("lease")(lease)
-    app.command("queue")(queue)
     app.command("events")(events)
     app.command("audit")(audit)
     app.command("switchover")(switchover)
@@ -111,28 +110,6 @@ def _print_leases(listed: list[dict[str, Any]], *, as_json: bool = False) -> Non
         "NOTE": lambda one: "confirmed dead" if one["confirmed_dead"] else None,
     }
     print_list(listed, columns, "No node has enrolled yet.", as_json=as_json)
-
-
-def queue(*, as_json: JsonFlag = False) -> None:
-    """Show the queues of all nodes in one list."""
-    shown = fetch("/queue")
-    if as_json:
-        print_json(shown)
-        return
-    places = ("incoming", "active", "deferred", "hold", "pending", "retired", "quarantined")
-    rows = [
-        (
-            one["node"],
-            *(one["counts"][place] for place in places),
-            one["total"],
-            [f"{mirror['queue']} {mirror['messages']}" for mirror in one["mirrors"]],
-            age(one["reported_age_s"]),
-        )
-        for one in shown["nodes"]
-    ]
-    headings = ("NODE", *(place.upper() for place in places), "TOTAL", "MIRRORS", "REPORTED")
-    print_table(headings, rows, "No node has reported yet.")
-    print_line(f"{shown['total']} messages in all; mirrors are copies.")
 
 
 def events(

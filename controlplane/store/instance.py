@@ -28,6 +28,7 @@ from controlplane.store.ownership_tables import (
     ReceiptRow,
     RecoveryReportRow,
 )
+from controlplane.store.queue_actions import cancel_all
 from controlplane.store.reports import add_event
 from nodeagent.core.contract import RecoveryRequest, RememberedReceipt
 
@@ -50,6 +51,7 @@ def mark_restored(session: Session) -> InstanceRow:
     row.created_at = read_clock_s(session)
     session.add(row)
     session.execute(delete(RecoveryReportRow))
+    cancel_all(session, "The control plane was restored from a backup; nobody knows what was done.")
     add_event(session, "restored", "The control plane was restored and waits for all nodes.")
     return row
 

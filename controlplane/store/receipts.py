@@ -129,7 +129,7 @@ def owned_elsewhere(session: Session, node: str, ids: Sequence[str]) -> tuple[Ow
     """Return those of `ids` that the last receipt naming them gives to another node."""
     statement = (
         select(col(ReceiptIdRow.id), func.max(col(ReceiptIdRow.number)))
-        .where(col(ReceiptIdRow.id).in_(_rows_of(session, ids)))
+        .where(col(ReceiptIdRow.id).in_(rows_of(session, ids)))
         .group_by(col(ReceiptIdRow.id))
     )
     numbers = dict(session.execute(statement).all())
@@ -149,7 +149,7 @@ def owned_elsewhere(session: Session, node: str, ids: Sequence[str]) -> tuple[Ow
 
 def add_ids(session: Session, number: int, ids: Iterable[str]) -> None:
     """Name `ids` in the receipt; none of them may be named there already."""
-    rows = _rows_of(session, ids).subquery()
+    rows = rows_of(session, ids).subquery()
     named = select(rows.c[0], literal(number, Integer))
     session.execute(insert(ReceiptIdRow).from_select(["id", "number"], named))
 
@@ -160,7 +160,7 @@ def ids_of(session: Session, number: int) -> set[str]:
     return set(session.execute(named).scalars())
 
 
-def _rows_of(session: Session, ids: Iterable[str]) -> Select[tuple[str]]:
+def rows_of(session: Session, ids: Iterable[str]) -> Select[tuple[str]]:
     """Return `ids` as a one-column SELECT with a single parameter, however many there are."""
     names = sorted(set(ids))
     if session.get_bind().dialect.name == "sqlite":

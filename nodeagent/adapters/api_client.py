@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from nodeagent.core import contract as wire
 from nodeagent.core.trace_wire import TRACE_MEDIA_TYPE, TraceAnswer, TraceBatch, pack
 from nodeagent.core.route_wire import RouteTestQuestion, RouteTestResult, RouteTestWish
+from nodeagent.core.queue_contract import QueueAnswer, QueueReport
 from nodeagent.errors import Refused, Unreachable
 
 CONNECT_TIMEOUT_S: Final = 1.0
@@ -154,6 +155,10 @@ class ControlPlaneClient:
     def report_route_test(self, result: RouteTestResult) -> None:
         """Report how a route test went."""
         self._send("POST", "route_test_done", result, READ_TIMEOUT_S)
+
+    def report_queue(self, report: QueueReport) -> QueueAnswer:
+        """Send one batch of the queue's list, and read what operators ask of the queue."""
+        return self._call("queue", report, QueueAnswer, LONG_TIMEOUT_S)
 
     def report_switchover(self, result: wire.SwitchoverResult) -> None:
         """Report how a switchover ended."""

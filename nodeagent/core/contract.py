@@ -379,6 +379,7 @@ AGENT_API: Final = {
     "recovery": "/api/v1/agent/recovery",  # RecoveryRequest -> 204
     "trace": "/api/v1/agent/trace",  # core.trace_wire: packed TraceBatch -> TraceAnswer
     "config": "/api/v1/agent/config",  # GET -> ConfigBundle (the assigned version)
+    "queue": "/api/v1/agent/queue",  # QueueReport -> QueueAnswer (`core.queue_contract`)
     "switchover_done": "/api/v1/agent/switchover",  # SwitchoverResult -> 204
     "route_test": "/api/v1/agent/route-tests",  # RouteTestQuestion -> RouteTestWish
     "route_test_done": "/api/v1/agent/route-tests/done",  # RouteTestResult -> 204

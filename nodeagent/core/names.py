@@ -12,8 +12,11 @@ NODE_NAME_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 _BASE51: Final = "[0-9BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxy]"
 _BASE52: Final = "[0-9BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz]"
 QUEUE_ID_PATTERN: Final = f"^{_BASE52}{{10,16}}z{_BASE51}{{1,16}}$"
+STORED_ID_PATTERN: Final = r"^[0-9A-Za-z]{6,64}$"
+"""A queue id of either kind; mail from before the relay has a short one."""
 _NODE_NAME = re.compile(NODE_NAME_PATTERN)
 _QUEUE_ID = re.compile(QUEUE_ID_PATTERN)
+_STORED_ID = re.compile(STORED_ID_PATTERN)
 
 
 def is_node_name(name: str) -> bool:
@@ -24,3 +27,8 @@ def is_node_name(name: str) -> bool:
 def is_queue_id(name: str) -> bool:
     """Tell whether a file name is a Postfix long queue id (postconf(5), enable_long_queue_ids)."""
     return _QUEUE_ID.fullmatch(name) is not None
+
+
+def is_stored_id(name: str) -> bool:
+    """Tell whether a file name can be a Postfix queue id, long or short."""
+    return _STORED_ID.fullmatch(name) is not None

@@ -132,7 +132,7 @@ def find_defect(data: bytes) -> str | None:
     offset, jumps = 0, 0
     while offset < len(data):
         kind = data[offset]
-        body, length = _read_length(data, offset + 1)
+        body, length = read_length(data, offset + 1)
         end = body + length
         if kind not in _PRINTABLE or end > len(data):
             return f"the record at byte {offset} is torn"
@@ -140,7 +140,7 @@ def find_defect(data: bytes) -> str | None:
             return None
         offset = end
         if kind == _POINTER:
-            target = _pointer_target(data[body:end])
+            target = pointer_target(data[body:end])
             jumps += 1
             if target is None or jumps > _MOST_JUMPS:
                 return "a pointer record leads nowhere"
@@ -148,7 +148,7 @@ def find_defect(data: bytes) -> str | None:
     return "it has no end record"
 
 
-def _read_length(data: bytes, offset: int) -> tuple[int, int]:
+def read_length(data: bytes, offset: int) -> tuple[int, int]:
     """Return where the record's bytes begin and how many they are; a torn length is too long."""
     length, shift = 0, 0
     while offset < len(data):
@@ -161,7 +161,7 @@ def _read_length(data: bytes, offset: int) -> tuple[int, int]:
     return offset, 1 << 62
 
 
-def _pointer_target(body: bytes) -> int | None:
+def pointer_target(body: bytes) -> int | None:
     """Return the offset that a pointer record names; 0 means: read on."""
     text = body.strip()
     return int(text) if text.isdigit() and len(text) <= _POINTER_DIGITS else None

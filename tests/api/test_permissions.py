@@ -47,6 +47,11 @@ OPERATORS = {
     ("post", "/api/v1/route-tests"),
     ("post", "/api/v1/config/apply"),
     ("post", "/api/v1/config/rollback/{version}"),
+    ("post", "/api/v1/queue/messages/{name}/{queue_id}/headers"),
+    ("get", "/api/v1/queue/headers/{number}"),
+    ("post", "/api/v1/queue/actions"),
+    ("post", "/api/v1/queue/actions/{number}/confirm"),
+    ("delete", "/api/v1/queue/actions/{number}"),
     ("post", "/api/v1/switchover"),
     ("delete", "/api/v1/switchover"),
 }
@@ -111,7 +116,12 @@ def operations(app: FastAPI) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def url(path: str) -> str:
     """Fill in keys of things that are not there."""
-    filled = path.replace("{version}", "1").replace("{name}", "nobody").replace("{id}", "0" * 16)
+    filled = (
+        path.replace("{version}", "1")
+        .replace("{number}", "1")
+        .replace("{name}", "nobody")
+        .replace("{id}", "0" * 16)
+    )
     return filled.replace("{address}", "198.51.100.9").replace("{", "").replace("}", "")
 
 

@@ -17,6 +17,7 @@ from controlplane.errors import SetupFailed
 from controlplane.store import (
     cluster_tables,
     ownership_tables,
+    queue_tables,
     sample_tables,
     trace_tables,
     user_tables,
@@ -29,7 +30,14 @@ from controlplane.store.user_sessions import LoginRules, find_user, list_session
 from controlplane.store.user_tables import AuditRow
 from controlplane.store.users import log_in
 
-TABLES = (cluster_tables, ownership_tables, sample_tables, trace_tables, user_tables)
+TABLES = (
+    cluster_tables,
+    ownership_tables,
+    queue_tables,
+    sample_tables,
+    trace_tables,
+    user_tables,
+)
 
 MIGRATE = """
 import sys

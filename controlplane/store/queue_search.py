@@ -1,0 +1,163 @@
+"""Finds messages in the nodes' lists: filters, pages by key, and how fresh each list is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_
+from sqlmodel import Session, col
+
+from controlplane.errors import Invalid
+from controlplane.store.clock import read_clock_s
+from controlplane.store.queue_tables import QueueListRow, QueueMessageRow
+from nodeagent.core.names import NODE_NAME_PATTERN, STORED_ID_PATTERN
+from nodeagent.core.queue_contract import QueueName
+
+TEXT_LENGTH: Final = 255
+MOST_AGE_S: Final = 10 * 366 * 86400.0
+_CURSOR_PARTS: Final = 3
+
+
+class QueueFilter(BaseModel):
+    """Which messages; everything that is given must hold. Texts match parts, in any case."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    node: str | None = Field(default=None, pattern=NODE_NAME_PATTERN)
+    queue: QueueName | None = None
+    queue_id: str | None = Field(default=None, pattern=STORED_ID_PATTERN)
+    sender: str | None = Field(
+        default=None, max_length=TEXT_LENGTH, description="Empty text: bounces only."
+    )
+    recipient: str | None = Field(default=None, min_length=1, max_length=TEXT_LENGTH)
+    domain: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=TEXT_LENGTH,
+        description="A recipient's domain, or the next hop last tried; whole names.",
+    )
+    reason: str | None = Field(default=None, min_length=1, max_length=TEXT_LENGTH)
+    older_than_s: float | None = Field(default=None, ge=0, le=MOST_AGE_S)
+    younger_than_s: float | None = Field(default=None, ge=0, le=MOST_AGE_S)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some messages, newest or oldest first; `after` continues behind them, None: no more."""
+
+    rows: list[QueueMessageRow]
+    total: int
+    after: str | None
+
+
+@dataclass(frozen=True)
+class ListState:
+    """One node's list: how many messages it has and how old it is."""
+
+    node: str
+    messages: int
+    is_complete: bool
+    listed_age_s: float | None  # None: never whole yet
+    reported_age_s: float
+
+
+def conditions(wanted: QueueFilter, now_s: float) -> list[ColumnElement[bool]]:
+    """Return what a row has to meet; ages count from `now_s`, seconds since 1970."""
+    row = QueueMessageRow
+    found: list[ColumnElement[bool]] = []
+    if wanted.node is not None:
+        found.append(col(row.node) == wanted.node)
+    if wanted.queue is not None:
+        found.append(col(row.queue) == wanted.queue.value)
+    if wanted.queue_id is not None:
+        found.append(col(row.queue_id) == wanted.queue_id)
+    if wanted.sender == "":
+        found.append(col(row.sender) == "")
+    for column, text in (
+        (col(row.sender), wanted.sender),
+        (col(row.recipients), wanted.recipient),
+        (col(row.reason), wanted.reason),
+    ):
+        if text:
+            found.append(column.icontains(_storable(text), autoescape=True))
+    if wanted.domain is not None:
+        name = _storable(wanted.domain).lower()
+        is_domain = col(row.domains).contains(f"\n{name}\n", autoescape=True)
+        found.append(or_(is_domain, col(row.next_hop) == name))
+    if wanted.older_than_s is not None:
+        found.append(col(row.arrived_at) <= now_s - wanted.older_than_s)
+    if wanted.younger_than_s is not None:
+        found.append(col(row.arrived_at) > now_s - wanted.younger_than_s)
+    return found
+
+
+def find_messages(
+    session: Session, wanted: QueueFilter, *, after: str | None, limit: int, is_oldest_first: bool
+) -> Page:
+    """Return one page and how many messages there are in all; raises `Invalid` for a bad cursor."""
+    meets = and_(True, *conditions(wanted, read_clock_s(session)))  # noqa: FBT003 - SQL's TRUE
+    key = (
+        col(QueueMessageRow.arrived_at),
+        col(QueueMessageRow.node),
+        col(QueueMessageRow.queue_id),
+    )
+    total = session.execute(
+        select(func.count()).select_from(QueueMessageRow).where(meets)
+    ).scalar_one()
+    order = [one.asc() if is_oldest_first else one.desc() for one in key]
+    statement = select(QueueMessageRow).where(meets).order_by(*order).limit(limit + 1)
+    if after is not None:
+        place = tuple_(*_place_of(after))
+        behind = tuple_(*key) > place if is_oldest_first else tuple_(*key) < place
+        statement = statement.where(behind)
+    rows = list(session.execute(statement).scalars())
+    has_more = len(rows) > limit
+    rows = rows[:limit]
+    return Page(rows, total, cursor_of(rows[-1]) if has_more else None)
+
+
+def find_message(session: Session, node: str, queue_id: str) -> QueueMessageRow | None:
+    """Return one message as its node last listed it."""
+    return session.get(QueueMessageRow, (node, queue_id))
+
+
+def list_states(session: Session) -> list[ListState]:
+    """Return every node's list, by name."""
+    now_s = read_clock_s(session)
+    counts = dict(
+        session.execute(
+            select(col(QueueMessageRow.node), func.count()).group_by(col(QueueMessageRow.node))
+        ).all()
+    )
+    rows = session.execute(select(QueueListRow).order_by(col(QueueListRow.node))).scalars()
+    return [
+        ListState(
+            node=row.node,
+            messages=counts.get(row.node, 0),
+            is_complete=row.is_complete,
+            listed_age_s=None if row.listed_at is None else max(0.0, now_s - row.listed_at),
+            reported_age_s=max(0.0, now_s - row.reported_at),
+        )
+        for row in rows
+    ]
+
+
+def cursor_of(row: QueueMessageRow) -> str:
+    """Return the text that stands for the place of a row in every list."""
+    return f"{row.arrived_at!r}/{row.node}/{row.queue_id}"
+
+
+def _place_of(cursor: str) -> tuple[float, str, str]:
+    parts = _storable(cursor).split("/")
+    try:
+        return float(parts[0]), parts[1], parts[2]
+    except (ValueError, IndexError) as error:
+        sentence = "This is no place in the list; take `after` from the page before."
+        raise Invalid(sentence, {"after": sentence}) from error
+
+
+def _storable(text: str) -> str:
+    """Return a text that a database takes: PostgreSQL takes no NUL."""
+    return text.replace("\x00", "\ufffd")
