@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
+
+import structlog
 
 from nodeagent.adapters.queue_scan import LIVE, read_deferrals
 from nodeagent.core.names import is_queue_id
@@ -31,7 +34,11 @@ from nodeagent.core.queue_contract import (
 from nodeagent.core.queue_files import Kind, candidate_paths
 from nodeagent.errors import ToolFailed
 
+log = structlog.get_logger()
+
 LIMIT_S: Final = 60
+KICKS: Final = 3
+BETWEEN_KICKS_S: Final = 0.2
 POSTSUPER: Final = {
     QueueVerb.HOLD: "-h",
     QueueVerb.RELEASE: "-H",
@@ -128,10 +135,24 @@ class QueueCommands:
         except subprocess.TimeoutExpired as timeout:
             said = (timeout.stderr or b"").decode(errors="replace")
             error = f"postsuper did not end within {LIMIT_S} s."
-        if verb is QueueVerb.REQUEUE:
-            # pickup(8) looks into maildrop once a minute only; nobody copies maildrop elsewhere.
-            self._run("postkick", "public", "pickup", "W")
-        return set(_DONE.findall(said)), error
+        acted_on = set(_DONE.findall(said))
+        if verb is QueueVerb.REQUEUE and acted_on:
+            self._wake_pickup()
+        return acted_on, error
+
+    def _wake_pickup(self) -> None:
+        """Have maildrop looked at now: nobody copies it, and pickup(8) comes once a minute.
+
+        A pickup that is busy refuses the kick at times (postkick(1)).
+        """
+        for _ in range(KICKS):
+            try:
+                self._run("postkick", "public", "pickup", "W")
+            except ToolFailed as error:
+                log.warning("pickup not woken", reason=str(error))
+                time.sleep(BETWEEN_KICKS_S)
+            else:
+                return
 
     def _flush(self, ids: Iterable[str]) -> set[str]:
         """Have deferred messages tried now; what is held or under way stays as it is."""

@@ -1,0 +1,111 @@
+"""Envelopes of queue files and deferral logs: what real ones hold, and whatever a disk may give."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodeagent.core.envelope import Envelope, parse_deferrals, parse_envelope
+
+
+def record(kind: str, body: bytes) -> bytes:
+    """Return one record of up to 16,383 bytes."""
+    size = len(body)
+    length = bytes([size]) if size < 128 else bytes([size & 0x7F | 0x80, size >> 7])
+    return kind.encode() + length + body
+
+
+def queue_file(*extracted: bytes, recipients: tuple[bytes, ...] = ()) -> bytes:
+    """Return a queue file whose content looks like an envelope."""
+    content = record("N", b"Subject: R") + record("R", b"not@a.recipient")
+    head = b"".join(
+        [
+            record("T", b"1795250931 453199"),
+            record("S", b"a@test.invalid"),
+            *recipients,
+            record("M", b""),
+        ]
+    )
+    offset = len(record("C", b" " * 95)) + len(head)
+    words = (len(content), offset, 1, 0, len(content), 0)
+    size = record("C", b"".join(b"%15d " % word for word in words)[:95])
+    return size + head + content + record("X", b"") + b"".join(extracted) + record("E", b"")
+
+
+def test_content_is_no_envelope() -> None:
+    """What looks like a recipient inside the content is skipped; extracted ones count."""
+    data = queue_file(record("R", b"c@x.test"), recipients=(record("R", b"b@x.test"),))
+    found = parse_envelope(data)
+    assert found == Envelope(1795250931.0, 29, "a@test.invalid", ("b@x.test", "c@x.test"))
+
+
+def test_a_served_recipient_is_not_listed() -> None:
+    """Postfix marks it in place by another record type."""
+    data = queue_file(recipients=(record("D", b"b@x.test"), record("R", b"c@x.test")))
+    found = parse_envelope(data)
+    assert found is not None
+    assert found.recipients == ("c@x.test",)
+
+
+def test_a_pointer_is_followed() -> None:
+    """A milter that adds a recipient has it written at the end of the file."""
+    plain = queue_file(recipients=(record("R", b"b@x.test"),))
+    pointer = record("p", b"%15d" % (len(plain) + len(record("p", b" " * 15)) - 2))
+    data = plain[:-2] + pointer + record("R", b"late@x.test") + record("E", b"")
+    target = len(plain) - 2 + len(pointer)
+    data = data.replace(pointer, record("p", b"%15d" % target))
+    found = parse_envelope(data)
+    assert found is not None
+    assert found.recipients == ("b@x.test", "late@x.test")
+
+
+def test_a_torn_file_has_no_envelope() -> None:
+    """Every cut of a whole file is refused."""
+    data = queue_file(recipients=(record("R", b"b@x.test"),))
+    assert parse_envelope(data) is not None
+    assert [cut for cut in range(len(data) - 1) if parse_envelope(data[:cut]) is not None] == []
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_break_the_reader(data: bytes) -> None:
+    """A damaged disk gives anything; the reader ends, with an envelope or without."""
+    assert parse_envelope(data) is None or b"E" in data
+
+
+LOG = """
+<b@x.test>: connect to mx.x.test[192.0.2.1]:25: Connection refused
+recipient=b@x.test
+offset=629
+status=4.4.1
+action=delayed
+reason=connect to mx.x.test[192.0.2.1]:25: Connection refused
+
+
+<c@y.test>: host mx.y.test[192.0.2.2] said: 451 later = never
+recipient=c@y.test
+mta_type=dns
+mta_mname=mx.y.test
+reason=host mx.y.test[192.0.2.2] said: 451 later = never
+
+
+<b@x.test>: Host or domain name not found. Name service error for name=x.test type=MX
+recipient=b@x.test
+reason=Host or domain name not found. Name service error for name=x.test type=MX: try again
+"""
+
+
+def test_the_last_deferral_of_each_recipient_counts() -> None:
+    """The log grows with each try; the host that was tried is named where the log tells it."""
+    found = parse_deferrals(LOG)
+    assert list(found) == ["b@x.test", "c@y.test"]
+    assert found["b@x.test"].host == "x.test"
+    assert found["c@y.test"].host == "mx.y.test"
+    assert found["c@y.test"].reason.endswith("451 later = never")
+    first = parse_deferrals(LOG.split("\n\n\n", maxsplit=1)[0])
+    assert first["b@x.test"].host == "mx.x.test"
+
+
+@given(st.text(max_size=200))
+def test_no_text_breaks_the_log_reader(text: str) -> None:
+    """A deferral log quotes strangers."""
+    assert all(name == one.recipient for name, one in parse_deferrals(text).items())
