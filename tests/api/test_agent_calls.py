@@ -15,6 +15,7 @@ from controlplane.store.engine import Database
 from controlplane.store.instance import mark_restored
 from controlplane.store.ownership_tables import AgentRow, EventRow, LeaseRow, SwitchoverRow
 from nodeagent.core import contract as wire
+from tests.fakes.cluster_agents import enrol_agents
 from tests.fakes.enrolled_agent import HOST_KEY, SSH_KEY, EnrolledAgent
 
 M1 = "4fQ1x1BcdfgzB"
@@ -25,14 +26,7 @@ OTHER_KEY = SSH_KEY.replace("abcdef", "ABCDEF")
 @pytest.fixture
 def enrolled(pair: TestClient, sqlite_database: Database) -> dict[str, EnrolledAgent]:
     """Give the agents of a cluster of two nodes and one VIP."""
-    made = {}
-    for node in ("node-a", "node-b"):
-        agent = EnrolledAgent(pair, node)
-        with sqlite_database.write() as session:
-            token = agents.issue_token(session, node, "fingerprint").text
-        assert agent.enrol(token).status_code == 200
-        made[node] = agent
-    return made
+    return enrol_agents(pair, sqlite_database, "node-a", "node-b")
 
 
 @pytest.fixture
