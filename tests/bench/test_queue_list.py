@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -72,12 +73,12 @@ def test_a_list_of_a_hundred_thousand_messages(database: Database) -> None:
             is_complete=first + MOST_UPSERTS == MESSAGES,
             scan_age_s=0,
         )
-        batches.append(took_s(lambda report=report: _store(database, report)))
+        batches.append(took_s(partial(_store, database, report)))
     print(f"\n{kind}: {MESSAGES} taken in: {sum(batches):.1f} s, worst batch {max(batches):.3f} s")
     for name, wanted in FILTERS.items():
-        found: list[int] = []
-        times = sorted(took_s(lambda: found.append(_find(database, wanted))) for _ in range(TIMES))
-        print(f"{kind}: {name}: {found[0]} found, {1000 * times[TIMES // 2]:.0f} ms")
+        find = partial(_find, database, wanted)
+        times = sorted(took_s(find) for _ in range(TIMES))
+        print(f"{kind}: {name}: {find()} found, {1000 * times[TIMES // 2]:.0f} ms")
     body = ActionBody(verb=QueueVerb.HOLD, filter=QueueFilter())
     held_s = took_s(lambda: start_action(database, Actor("bench"), body))
     print(f"{kind}: all selected for an action: {held_s:.1f} s")

@@ -68,7 +68,7 @@ def parse(words: list[str]) -> None:
     """Parse a call of ours as the program does, down to the last option; nothing runs."""
     command: Any = get_command(import_module(COMMANDS[words[0]]).app)
     rest = words[1:]
-    while hasattr(command, "commands"):
+    while hasattr(command, "commands") and (rest or not command.invoke_without_command):
         command, rest = command.commands[rest[0]], rest[1:]
     command.make_context(command.name, rest)
 
