@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import uuid
 from collections.abc import Callable
@@ -168,7 +169,10 @@ def main() -> None:
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stopping.set())
     signal.signal(signal.SIGINT, lambda _number, _frame: stopping.set())
-    reporter = build_reporter(load_settings())
+    try:
+        reporter = build_reporter(load_settings())
+    except AgentError as error:
+        sys.exit(f"relay-agent: {error}")
     serve(reporter, stopping, lambda: os.getppid() == parent)
 
 
