@@ -159,8 +159,7 @@ def cancel_action(number: ActionKey, caller: OperateCaller, session: WriteSessio
 
 def action_views(session: Session, rows: Sequence[QueueActionRow]) -> list[ActionView]:
     """Return actions with their counts."""
-    counted = queue_actions.count_items(session, [row.id for row in rows if row.id is not None])
-    return [_view(row, counted.get(row.id or 0, {})) for row in rows]
+    return [_view(row, queue_actions.count_items(session, row)) for row in rows]
 
 
 def _view(row: QueueActionRow, by_node: dict[str, dict[str, int]]) -> ActionView:

@@ -117,7 +117,7 @@ def end_selection(session: Session, action: int) -> QueueActionRow:
     needs = QueueVerb(row.verb) in NEEDS_CONFIRMATION
     row.state = (ActionState.UNCONFIRMED if needs else ActionState.RUNNING).value
     if row.total == 0:
-        row.state, row.finished_at = ActionState.FINISHED.value, read_clock_s(session)
+        _end(session, row, ActionState.FINISHED)
     session.add(row)
     session.flush()
     return row
@@ -152,7 +152,7 @@ def cancel_action(session: Session, action: int, reason: str) -> QueueActionRow:
         .values(state=ItemState.WITHDRAWN.value)
         .execution_options(synchronize_session=False)
     )
-    row.state, row.finished_at = ActionState.CANCELLED.value, read_clock_s(session)
+    _end(session, row, ActionState.CANCELLED)
     row.error = stored_text(reason, ERROR_LENGTH)
     session.add(row)
     session.flush()
@@ -173,17 +173,23 @@ def list_actions(session: Session, limit: int) -> list[QueueActionRow]:
     return list(session.execute(statement).scalars())
 
 
-def count_items(session: Session, actions: Sequence[int]) -> dict[int, dict[str, dict[str, int]]]:
-    """Return, by action, node and state, how many messages there are."""
+def count_items(session: Session, row: QueueActionRow) -> dict[str, dict[str, int]]:
+    """Return, by node and state, how many messages of an action there are."""
+    if row.counts is not None or row.id is None:
+        return dict(row.counts or {})
+    return _count_items(session, row.id)
+
+
+def _count_items(session: Session, action: int) -> dict[str, dict[str, int]]:
     item = QueueActionItemRow
     statement = (
-        select(col(item.action), col(item.node), col(item.state), func.count())
-        .where(col(item.action).in_(list(actions)))
-        .group_by(col(item.action), col(item.node), col(item.state))
+        select(col(item.node), col(item.state), func.count())
+        .where(col(item.action) == action)
+        .group_by(col(item.node), col(item.state))
     )
-    found: dict[int, dict[str, dict[str, int]]] = {one: {} for one in actions}
-    for action, node, state, count in session.execute(statement).all():
-        found[action].setdefault(node, {})[state] = count
+    found: dict[str, dict[str, int]] = {}
+    for node, state, count in session.execute(statement).all():
+        found.setdefault(node, {})[state] = count
     return found
 
 
@@ -198,9 +204,16 @@ def take_results(session: Session, node: str, results: Sequence[CommandResult]) 
             _settle(session, node, result.action, ids, state)
         row.error = stored_text(result.error, ERROR_LENGTH)
         if not _has_waiting(session, result.action):
-            row.state, row.finished_at = ActionState.FINISHED.value, read_clock_s(session)
+            _end(session, row, ActionState.FINISHED)
         session.add(row)
     session.flush()
+
+
+def _end(session: Session, row: QueueActionRow, state: ActionState) -> None:
+    """Note how it ended, with the counts: nothing of them changes any more."""
+    assert row.id is not None  # noqa: S101 - a stored row has its id
+    row.state, row.finished_at = state.value, read_clock_s(session)
+    row.counts = _count_items(session, row.id)
 
 
 def _settle(session: Session, node: str, action: int, ids: list[str], state: ItemState) -> None:
@@ -267,7 +280,7 @@ def give_up_node(session: Session, node: str) -> None:
     for action in actions:
         row = session.get_one(QueueActionRow, action)
         if row.state not in ENDED and not _has_waiting(session, action):
-            row.state, row.finished_at = ActionState.FINISHED.value, read_clock_s(session)
+            _end(session, row, ActionState.FINISHED)
             session.add(row)
     session.flush()
 

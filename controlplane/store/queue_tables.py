@@ -60,6 +60,8 @@ class QueueActionRow(SQLModel, table=True):
     selection: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     total: int = 0
     error: str = Field(default="", max_length=500)
+    counts: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON, nullable=True))
+    """By node and state, once it has ended; before that the items are counted."""
 
 
 class QueueActionItemRow(SQLModel, table=True):

@@ -70,6 +70,7 @@ def _create_actions() -> None:
         sa.Column("selection", sa.JSON(), nullable=False),
         sa.Column("total", sa.Integer(), nullable=False),
         sa.Column("error", sa.String(500), nullable=False),
+        sa.Column("counts", sa.JSON(), nullable=True),
     )
     op.create_table(
         "queue_action_items",
