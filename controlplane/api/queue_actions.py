@@ -141,19 +141,29 @@ def confirm_action(
     number: ActionKey, body: ConfirmBody, caller: OperateCaller, session: WriteSession
 ) -> ActionView:
     """Let a delete run that has selected exactly this many messages."""
-    row = queue_actions.confirm_action(session, number, body.count)
+    return confirm_by(session, caller.actor, number, body.count)
+
+
+def confirm_by(session: Session, actor: Actor, number: int, count: int) -> ActionView:
+    """Let it run, audited; raises `NotFound` or `Conflict`."""
+    row = queue_actions.confirm_action(session, number, count)
     after = {"verb": row.verb, "messages": row.total}
-    audit.record(session, caller.actor, "queue.confirm", str(number), after=after)
+    audit.record(session, actor, "queue.confirm", str(number), after=after)
     return action_views(session, [row])[0]
 
 
 @router.delete("/{number}", responses=NOT_FOUND)
 def cancel_action(number: ActionKey, caller: OperateCaller, session: WriteSession) -> ActionView:
     """Withdraw what was not done yet; what a node has in hand may still be done."""
-    row = queue_actions.cancel_action(session, number, f"Withdrawn by {caller.actor.name}.")
+    return cancel_by(session, caller.actor, number)
+
+
+def cancel_by(session: Session, actor: Actor, number: int) -> ActionView:
+    """Withdraw it, audited; raises `NotFound` or `Conflict`."""
+    row = queue_actions.cancel_action(session, number, f"Withdrawn by {actor.name}.")
     view = action_views(session, [row])[0]
     after = {"verb": row.verb, "done": view.counts.done, "withdrawn": view.counts.withdrawn}
-    audit.record(session, caller.actor, "queue.cancel", str(number), after=after)
+    audit.record(session, actor, "queue.cancel", str(number), after=after)
     return view
 
 
