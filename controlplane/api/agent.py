@@ -23,8 +23,8 @@ from controlplane.store.trace_intake import take_batch
 from controlplane.tls import ca_pem
 from nodeagent.core import contract as wire
 from nodeagent.core.contract import AGENT_API
-from nodeagent.core.trace_wire import TRACE_MEDIA_TYPE, TraceAnswer, unpack
 from nodeagent.core.route_wire import RouteTestQuestion, RouteTestResult, RouteTestWish
+from nodeagent.core.trace_wire import TRACE_MEDIA_TYPE, TraceAnswer, unpack
 
 router = APIRouter(tags=["agent"])
 

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import BaseModel, ValidationError
 
 from nodeagent.core import contract as wire
-from nodeagent.core.trace_wire import TRACE_MEDIA_TYPE, TraceAnswer, TraceBatch, pack
-from nodeagent.core.route_wire import RouteTestQuestion, RouteTestResult, RouteTestWish
 from nodeagent.core.queue_contract import QueueAnswer, QueueReport
+from nodeagent.core.route_wire import RouteTestQuestion, RouteTestResult, RouteTestWish
+from nodeagent.core.trace_wire import TRACE_MEDIA_TYPE, TraceAnswer, TraceBatch, pack
 from nodeagent.errors import Refused, Unreachable
 
 CONNECT_TIMEOUT_S: Final = 1.0
