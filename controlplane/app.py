@@ -12,6 +12,7 @@ from controlplane.api.body_limit import CONTENT_TOO_LARGE, MIB, BodyLimit, large
 from controlplane.api.error_handlers import install_error_handlers
 from controlplane.api.permissions import declare_permissions
 from controlplane.api.routers import ROUTERS
+from controlplane.api.strangers import refuse_strangers
 from controlplane.core.permissions import MEANINGS
 from controlplane.gui.charts import ChartCache
 from controlplane.gui.error_pages import respond
@@ -30,8 +31,8 @@ Every refusal has the same body: `detail` is one sentence, `fields` has one per 
 Calls under `/api/v1/agent` are for node agents only.
 
 A body may have 256 KiB; a certificate with its key 512 KiB; a heartbeat 4 MiB; a packed batch
-of the message trace 2 MiB; lists of domains and
-what names the messages of a queue as much as `RELAY_MAX_LIST_MIB` says.
+of the message trace 2 MiB; lists of domains and what names the messages of a queue as much as
+`RELAY_MAX_LIST_MIB` says. More than 256 KiB is read of nobody who has not proved who they are.
 
 Each call needs one permission, its `x-permission`:
 
@@ -101,7 +102,10 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     app.state.on_report = app.state.live.wake
     app.state.page_paths = page_paths()
     app.add_middleware(
-        BodyLimit, larger=larger_limits(settings.max_list_mib * MIB), respond=respond
+        BodyLimit,
+        larger=larger_limits(settings.max_list_mib * MIB),
+        authenticate=refuse_strangers,
+        respond=respond,
     )
     install_error_handlers(app, respond)
     declare_permissions(ROUTERS)

@@ -1,13 +1,15 @@
 """Refuses request bodies that are larger than their call needs, before they fill the memory.
 
-A body is read before anybody knows who sent it. A declared length (`Content-Length`) is judged
+An endpoint's body is read before its dependencies say who sent it, so a stranger may send no more
+than `USUAL_BYTES`: what exceeds that on a call with a larger limit, or does not say its length, is
+read after `authenticate` has passed its sender. A declared length (`Content-Length`) is judged
 before the endpoint is entered; a body without one (chunked) is counted while it comes in. FastAPI's
 own `max_body_size` answers in plain text, and only after an endpoint that reads no body has run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
@@ -16,7 +18,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from controlplane.api.error_handlers import Refused, Respond, respond_json
+from controlplane.api.error_handlers import Refused, Respond, explain_refusal, respond_json
+from controlplane.errors import ControlPlaneError
 from nodeagent.core.contract import AGENT_API
 
 KIB: Final = 1024
@@ -59,12 +62,20 @@ def larger_limits(list_bytes: int) -> dict[str, int]:
 
 
 class BodyLimit:
-    """ASGI middleware: answers 413 with one sentence to a body above its path's limit."""
+    """ASGI middleware: answers 413 with one sentence to a body above its path's limit.
+
+    `authenticate` raises `ControlPlaneError` for strangers; its refusal is the answer.
+    """
 
     def __init__(
-        self, app: ASGIApp, larger: Mapping[str, int], respond: Respond = respond_json
+        self,
+        app: ASGIApp,
+        larger: Mapping[str, int],
+        authenticate: Callable[[Request], None],
+        respond: Respond = respond_json,
     ) -> None:
         self._app = app
+        self._authenticate = authenticate
         self._respond = respond
         self._larger = larger
 
@@ -74,9 +85,13 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         limit_bytes = self._larger.get(scope["path"], USUAL_BYTES)
-        declared = Headers(scope=scope).get("content-length", "0")
-        if declared.isdecimal() and int(declared) > limit_bytes:
+        declared_bytes = _declared_bytes(Headers(scope=scope))
+        refused = None
+        if declared_bytes is not None and declared_bytes > limit_bytes:
             refused = Refused(CONTENT_TOO_LARGE, _sentence(limit_bytes))
+        elif limit_bytes > USUAL_BYTES and (declared_bytes is None or declared_bytes > USUAL_BYTES):
+            refused = await run_in_threadpool(self._refuse_stranger, Request(scope))
+        if refused is not None:
             answer = await run_in_threadpool(self._respond, Request(scope), refused)
             await answer(scope, receive, send)
             return
@@ -91,6 +106,21 @@ class BodyLimit:
             return message
 
         await self._app(scope, receive_counted, send)
+
+    def _refuse_stranger(self, request: Request) -> Refused | None:
+        try:
+            self._authenticate(request)
+        except ControlPlaneError as error:
+            return explain_refusal(request, error)
+        return None
+
+
+def _declared_bytes(headers: Headers) -> int | None:
+    """Return how long the body is; None when only its end will tell (RFC 9112, 6)."""
+    if "transfer-encoding" in headers:
+        return None
+    declared = headers.get("content-length", "0")
+    return int(declared) if declared.isdecimal() else None
 
 
 def _sentence(limit_bytes: int) -> str:

@@ -44,7 +44,7 @@ def respond_json(request: Request, refused: Refused) -> Response:
 def install_error_handlers(app: FastAPI, respond: Respond = respond_json) -> None:
     """Make `app` answer every error in one shape, which `respond` makes."""
     explain: dict[type[Exception], Callable[[Request, Exception], Refused]] = {
-        ControlPlaneError: _on_refusal,
+        ControlPlaneError: explain_refusal,
         RequestValidationError: _on_invalid_request,
         HTTPException: _on_http_error,
         IntegrityError: _on_integrity_error,
@@ -83,7 +83,8 @@ def field_sentences(errors: Sequence[Any]) -> dict[str, str]:
     return fields
 
 
-def _on_refusal(request: Request, error: Exception) -> Refused:
+def explain_refusal(request: Request, error: Exception) -> Refused:
+    """Return what an answer says of a `ControlPlaneError`; the log hears of our own failures."""
     assert isinstance(error, ControlPlaneError)  # noqa: S101 - registered for this class
     if error.status >= 500:  # noqa: PLR2004 - HTTP
         log.warning("refused", path=request.url.path, detail=error.detail)
