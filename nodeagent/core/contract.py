@@ -1,10 +1,9 @@
 """The wire types that the node agent and the control plane exchange, one model a message.
 
-Both sides import this module and `route_wire`, and nothing else of one another. Every model refuses
-unknown fields and is immutable. Times are seconds; `*_at` is a UTC timestamp of the control plane's
-database clock unless a docstring says otherwise. Paths of the REST calls are listed in `AGENT_API`;
-all are POST but where a comment says GET, and all are authenticated by the node's own key except
-`enrol`.
+Both sides import this module and its siblings `queue_contract`, `route_wire` and `trace_wire`, and
+nothing else of one another. Times are seconds; `*_at` is a UTC timestamp of the control plane's
+database clock unless a docstring says otherwise. `AGENT_API` lists the REST calls; all are POST but
+where a comment says GET, and all are authenticated by the node's own key except `enrol`.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ QueueId = Annotated[str, StringConstraints(pattern=QUEUE_ID_PATTERN)]
 
 
 class Wire(BaseModel):
-    """Base of all messages: immutable, unknown fields refused."""
+    """Base of all messages: immutable, and fields of a newer version are not read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class VrrpState(StrEnum):
