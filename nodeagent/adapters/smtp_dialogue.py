@@ -7,8 +7,8 @@ credentials, names sender and recipient, and takes leave. TLS follows the levels
 hop's name. As in our main.cf, a password goes out in clear only where TLS was switched off. Nothing
 is queued, so a try changes nothing anywhere but in the next hop's log.
 
-Lines are RFC 5321's, shortened; what authenticates is masked before it is noted. smtplib is not used
-because it bounds neither a reply's lines nor the whole dialogue's time, and drops what was said.
+Lines are RFC 5321's, shortened; what authenticates is masked before it is noted. smtplib bounds
+neither a reply's lines nor the whole dialogue's time, and drops what was said.
 """
 
 from __future__ import annotations
