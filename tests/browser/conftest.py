@@ -48,7 +48,11 @@ CHROMIUM_OPTIONS = [
     "--disable-sync",
     "--no-first-run",
 ]
-NOTES_OF_ANSWERS = ("Failed to load resource", "htmx: htmx:sse:error")
+NOTES_OF_ANSWERS = (
+    "Failed to load resource",
+    "htmx: htmx:sse:error",
+    "htmx: htmx:error: Failed to fetch",  # a part that is fetched again while the server is away
+)
 
 expect.set_options(timeout=15_000)
 

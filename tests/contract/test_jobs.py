@@ -188,6 +188,7 @@ def test_every_job_is_scheduled_and_the_certificate_is_shown_at_once(
         assert every_s == {
             "certificate": 2,
             "prune": 6 * 3600,
+            "queue-headers": 5 * 60,
             "renew": 24 * 3600,
             "sample": 10,
         }
