@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -53,6 +53,7 @@ def environment(language: str) -> Environment:
         found.gettext, found.ngettext, newstyle=True
     )
     localizer = Localizer(language)
+    made.globals["ngettext"] = _counted(made.globals["ngettext"], localizer)
     for write in (
         localizer.number,
         localizer.percent,
@@ -67,6 +68,16 @@ def environment(language: str) -> Environment:
     made.globals.update(asset=assets.url, icon=assets.icon, moment=moment, day=day, age=age)
     made.globals["ui"] = made.get_template(MACROS).module
     return made
+
+
+def _counted(plural: Callable[..., str], localizer: Localizer) -> Callable[..., str]:
+    """Return `ngettext` that writes its number as the language does, like every other number."""
+
+    @pass_context
+    def ngettext(context: Context, one: str, many: str, num: int, **values: Any) -> str:
+        return plural(context, one, many, num, **{"num": localizer.number(num), **values})
+
+    return ngettext
 
 
 @pass_context
