@@ -57,6 +57,9 @@ class Settings(BaseSettings):
         ge=2,
         description="How long a session lasts without being used; a use counts for a minute.",
     )
+    one_time_password_hours: float = Field(
+        default=24.0, gt=0, le=720, description="How long a one-time password opens its change."
+    )
     argon2_rounds: int = Field(default=3, ge=1, description="Argon2 time cost of a password.")
     argon2_memory_kib: int = Field(default=65536, ge=8, description="Argon2 memory cost.")
     argon2_parallelism: int = Field(default=2, ge=1, description="Argon2 lanes.")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from functools import cache
+from typing import Annotated, Literal
+from zoneinfo import available_timezones
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from sqlmodel import Session
 
 from controlplane.api.cluster_access import Body
@@ -22,11 +24,31 @@ Language = Literal["auto", "en", "de"]
 Theme = Literal["auto", "light", "dark"]
 
 
+@cache
+def time_zones() -> frozenset[str]:
+    """Return the names of all time zones that this host knows (tzdata)."""
+    return frozenset(available_timezones())
+
+
+def _known_zone(name: str) -> str:
+    if name != "auto" and name not in time_zones():
+        raise ValueError("there is no such time zone")
+    return name
+
+
+TimeZone = Annotated[str, Field(max_length=64), AfterValidator(_known_zone)]
+
+
 class Preferences(Body):
     """How the pages look; what is left out stays."""
 
     language: Language | None = Field(default=None, description="`auto`: as the browser asks.")
     theme: Theme | None = Field(default=None, description="`auto`: as the system is set.")
+    time_zone: TimeZone | None = Field(
+        default=None,
+        description="A name of the tz database; `auto`: the browser's.",
+        examples=["Europe/Berlin"],
+    )
 
 
 class ProfileView(BaseModel):
@@ -36,6 +58,7 @@ class ProfileView(BaseModel):
     role: UserRole
     language: Language
     theme: Theme
+    time_zone: str
     has_second_factor: bool
     recovery_codes_left: int
     created_at: datetime
@@ -51,7 +74,7 @@ def read_profile(caller: OwnCaller, session: ReadSession) -> ProfileView:
 @router.patch("")
 def patch_profile(change: Preferences, caller: OwnCaller, session: WriteSession) -> ProfileView:
     """Change one's own preferences."""
-    set_preferences(session, caller.actor, change.language, change.theme)
+    set_preferences(session, caller.actor, change.language, change.theme, change.time_zone)
     session.flush()
     return _view(session, caller.user.name)
 

@@ -92,6 +92,7 @@ def login_rules(settings: Settings, box: SecretBox | None = None) -> LoginRules:
         cost=cost,
         session_hours=settings.session_hours,
         session_idle_minutes=settings.session_idle_minutes,
+        one_time_password_hours=settings.one_time_password_hours,
         box=box,
     )
 

@@ -10,11 +10,13 @@ from pydantic import BaseModel, Field
 
 from controlplane.api.cluster_access import NOT_FOUND, Body
 from controlplane.api.permissions import UsersCaller
+from controlplane.api.sessions import Ended
 from controlplane.api.user_auth import LoginRulesDep
 from controlplane.core.permissions import UserRole
 from controlplane.store import user_accounts
-from controlplane.store.engine import DatabaseDep, ReadSession
-from controlplane.store.user_accounts import UserChange, UserFacts
+from controlplane.store.engine import DatabaseDep, ReadSession, WriteSession
+from controlplane.store.user_accounts import IssuedPassword, UserChange, UserFacts
+from controlplane.store.user_sessions import revoke_all
 
 router = APIRouter(prefix="/api/v1/users", tags=["users"])
 
@@ -51,6 +53,9 @@ class UserView(BaseModel):
     role: UserRole
     is_disabled: bool
     must_change_password: bool
+    password_expires_at: datetime | None = Field(
+        description="When the one-time password ends; null: the password is the user's own."
+    )
     has_second_factor: bool
     created_at: datetime
     last_login_at: datetime | None
@@ -62,6 +67,7 @@ class OneTimePassword(BaseModel):
 
     name: str
     one_time_password: str
+    expires_at: datetime = Field(description="It opens nothing from then on.")
 
 
 @router.get("")
@@ -77,7 +83,7 @@ def create_user(
 ) -> OneTimePassword:
     """Create a user; they log in with the one-time password and must change it."""
     password = user_accounts.create_user(database, caller.actor, body.name, body.role, rules)
-    return OneTimePassword(name=body.name, one_time_password=password)
+    return _password_view(body.name, password)
 
 
 @router.get("/{name}", responses=NOT_FOUND)
@@ -94,7 +100,7 @@ def patch_user(
     """Change a user's role, disable or enable them.
 
     It counts from the user's next request on. The last Admin who may log in can be neither demoted
-    nor disabled.
+    nor disabled; one who has a one-time password does not count.
     """
     change = UserChange(body.role, body.is_disabled)
     return _view(user_accounts.change_user(database, caller.actor, name, change))
@@ -115,13 +121,25 @@ def reset_password(
     Their API tokens are refused until they have changed it. The second factor stays.
     """
     password = user_accounts.reset_password(database, caller.actor, name, rules)
-    return OneTimePassword(name=name, one_time_password=password)
+    return _password_view(name, password)
 
 
 @router.delete("/{name}/second-factor", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
 def reset_second_factor(name: UserKey, caller: UsersCaller, database: DatabaseDep) -> None:
     """Take away the second factor of another user who lost it; their sessions end."""
     user_accounts.reset_second_factor(database, caller.actor, name)
+
+
+@router.delete("/{name}/sessions", responses=NOT_FOUND)
+def end_sessions(name: UserKey, caller: UsersCaller, session: WriteSession) -> Ended:
+    """End all sessions of a user: their tokens stop working at once."""
+    return Ended(ended=revoke_all(session, caller.actor, name))
+
+
+def _password_view(name: str, password: IssuedPassword) -> OneTimePassword:
+    return OneTimePassword(
+        name=name, one_time_password=password.text, expires_at=password.expires_at
+    )
 
 
 def _view(user: UserFacts) -> UserView:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, Final
+from urllib.parse import unquote
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -183,10 +184,12 @@ def make_shell(request: Request, caller: Caller | None) -> Shell:
         _chosen(caller.user.language if caller else None, cookies.get(LANGUAGE_COOKIE)),
         request.headers.get("accept-language", DEFAULT_LANGUAGE),
     )
+    in_browser = unquote(cookies.get(ZONE_COOKIE, AUTO))
+    zone = _chosen(caller.user.time_zone if caller else None, in_browser)
     theme = _chosen(caller.user.theme if caller else None, cookies.get(THEME_COOKIE))
     return Shell(
         request=request,
-        localizer=Localizer(language, find_zone(cookies.get(ZONE_COOKIE))),
+        localizer=Localizer(language, find_zone(zone if zone != AUTO else None)),
         theme=theme if theme in THEMES else AUTO,
         secret=protection.secret_of(request) or protection.new_visit(),
         caller=caller,

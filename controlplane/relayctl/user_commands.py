@@ -96,7 +96,16 @@ def reset_second_factor(name: Name, *, as_json: JsonFlag = False) -> None:
     print_done({"reset": name}, f"{name} logs in with the password alone.", as_json=as_json)
 
 
+@users.command("end-sessions")
+def end_sessions(name: Name, *, as_json: JsonFlag = False) -> None:
+    """End all sessions of a user; their API tokens stay."""
+    with connect() as client:
+        answer = client.delete(path_of("users", name, "sessions"))
+    print_done(answer, f"Ended {answer['ended']} sessions.", as_json=as_json)
+
+
 def _print_password(made: dict[str, str], *, as_json: bool) -> None:
     print_done(made, made["one_time_password"], as_json=as_json)
     if not as_json:
-        print_note(f"{made['name']} must change it at the first login; it is not shown again.")
+        ends = made["expires_at"][:16]
+        print_note(f"{made['name']} must change it by {ends} UTC; it is not shown again.")

@@ -15,13 +15,13 @@ from typing import Final
 from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
-from controlplane.core.permissions import Scope, UserRole
+from controlplane.core.permissions import Scope
 from controlplane.errors import Conflict, NotFound
 from controlplane.store import audit
 from controlplane.store.audit import Actor
 from controlplane.store.columns import utc_now
-from controlplane.store.user_sessions import NOTE_EVERY, KnownUser, token_hash
-from controlplane.store.user_tables import ApiTokenRow, UserRow
+from controlplane.store.user_sessions import NOTE_EVERY, KnownUser, known_user, token_hash
+from controlplane.store.user_tables import ApiTokenRow
 
 MARK: Final = "relay_"
 """How every API token begins: people and secret scanners recognise it."""
@@ -74,20 +74,14 @@ def find_owner(session: Session, token: str) -> KnownUser | None:
     now = utc_now()
     if row is None or row.expires_at <= now:
         return None
-    user = session.get(UserRow, row.user_name)
-    if user is None or user.is_disabled:
-        return None
-    return KnownUser(
-        name=user.name,
-        role=UserRole(user.role),
-        must_change_password=user.must_change_password,
+    return known_user(
+        session,
+        row.user_name,
         expires_at=row.expires_at,
         credential_id=row.id,
         is_use_due=row.last_used_at is None or row.last_used_at <= now - NOTE_EVERY,
         scope=Scope(row.scope),
         token_prefix=row.prefix,
-        language=user.language,
-        theme=user.theme,
     )
 
 

@@ -2,14 +2,16 @@
 
 Theory of operation. Each change happens in the one writing transaction, and looks there at two
 things again: that who asks is still an Admin, and that an Admin who may log in is left. So two
-Admins who demote each other at the same moment end as one Admin and one refusal. Nobody does here
-to themselves what needs their own password elsewhere: that would be a way round it.
+Admins who demote each other at the same moment end as one Admin and one refusal. Whoever has a
+one-time password does not count there: it may run out unused. Nobody does here to themselves what
+needs their own password elsewhere: that would be a way round it.
 """
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import delete
@@ -19,6 +21,7 @@ from controlplane.core.permissions import UserRole
 from controlplane.errors import Conflict, Forbidden, NotFound
 from controlplane.store import audit, second_factor
 from controlplane.store.audit import Actor
+from controlplane.store.columns import utc_now
 from controlplane.store.engine import Database
 from controlplane.store.passwords import hash_password
 from controlplane.store.user_sessions import LoginRules, end_sessions
@@ -44,6 +47,14 @@ class UserFacts:
 
 
 @dataclass(frozen=True)
+class IssuedPassword:
+    """A password that opens nothing but its own change, until it expires; it is shown this once."""
+
+    text: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
 class UserChange:
     """What to change of a user; None stays."""
 
@@ -65,16 +76,20 @@ def read_user(session: Session, name: str) -> UserFacts:
 
 def create_user(
     database: Database, actor: Actor, name: str, role: UserRole, rules: LoginRules
-) -> str:
+) -> IssuedPassword:
     """Create a user who must change the one-time password that is returned; raises Conflict."""
-    password = one_time_password()
-    password_hash = hash_password(password, rules.cost)
+    password = _one_time_password(rules)
+    password_hash = hash_password(password.text, rules.cost)
     with database.write() as session:
         _require_admin(session, actor)
         if name in RESERVED or session.get(UserRow, name) is not None:
             raise Conflict(f"The name {name} is taken.")
         row = UserRow(
-            name=name, password_hash=password_hash, role=role.value, must_change_password=True
+            name=name,
+            password_hash=password_hash,
+            role=role.value,
+            must_change_password=True,
+            password_expires_at=password.expires_at,
         )
         session.add(row)
         audit.record(session, actor, "user.create", name, after=_facts(row))
@@ -121,21 +136,26 @@ def delete_user(database: Database, actor: Actor, name: str) -> None:
         audit.record(session, actor, "user.delete", name, before=before)
 
 
-def reset_password(database: Database, actor: Actor, name: str, rules: LoginRules) -> str:
+def reset_password(
+    database: Database, actor: Actor, name: str, rules: LoginRules
+) -> IssuedPassword:
     """Give a user a one-time password, which is returned, and end their sessions.
 
     Their API tokens are refused until the password is changed. Raises NotFound, and Conflict for
-    the actor's own password.
+    the actor's own password or that of the last Admin who has one of their own.
     """
-    password = one_time_password()
-    password_hash = hash_password(password, rules.cost)
+    password = _one_time_password(rules)
+    password_hash = hash_password(password.text, rules.cost)
     with database.write() as session:
         _require_admin(session, actor)
         _refuse_oneself(actor, name, "Change your own password with the present one.")
         row = _require(session, name)
         row.password_hash = password_hash
         row.must_change_password = True
+        row.password_expires_at = password.expires_at
         session.add(row)
+        session.flush()
+        _require_an_admin(session)
         end_sessions(session, name)
         session.exec(delete(LoginFailureRow).where(col(LoginFailureRow.user_name) == name))
         audit.record(session, actor, "user.reset-password", name)
@@ -156,23 +176,33 @@ def reset_second_factor(database: Database, actor: Actor, name: str) -> None:
 
 
 def set_preferences(
-    session: Session, actor: Actor, language: str | None, theme: str | None
+    session: Session,
+    actor: Actor,
+    language: str | None,
+    theme: str | None,
+    time_zone: str | None = None,
 ) -> UserRow:
     """Change how pages look for the actor; None stays."""
     row = _require(session, actor.name)
-    before = {"language": row.language, "theme": row.theme}
+    before = _preferences(row)
     row.language = language or row.language
     row.theme = theme or row.theme
-    after = {"language": row.language, "theme": row.theme}
+    row.time_zone = time_zone or row.time_zone
+    after = _preferences(row)
     if after != before:
         session.add(row)
         audit.record(session, actor, "user.preferences", row.name, before=before, after=after)
     return row
 
 
-def one_time_password() -> str:
+def _preferences(row: UserRow) -> dict[str, str]:
+    return {"language": row.language, "theme": row.theme, "time_zone": row.time_zone}
+
+
+def _one_time_password(rules: LoginRules) -> IssuedPassword:
     """Return a password of 93 random bits without letters that look alike."""
-    return "".join(secrets.choice(_LETTERS) for _ in range(ONE_TIME_CHARACTERS))
+    text = "".join(secrets.choice(_LETTERS) for _ in range(ONE_TIME_CHARACTERS))
+    return IssuedPassword(text, utc_now() + timedelta(hours=rules.one_time_password_hours))
 
 
 def _require(session: Session, name: str) -> UserRow:
@@ -190,7 +220,9 @@ def _require_admin(session: Session, actor: Actor) -> None:
 
 def _require_an_admin(session: Session) -> None:
     admins = select(UserRow.name).where(
-        col(UserRow.role) == UserRole.ADMIN.value, col(UserRow.is_disabled).is_(False)
+        col(UserRow.role) == UserRole.ADMIN.value,
+        col(UserRow.is_disabled).is_(False),
+        col(UserRow.password_expires_at).is_(None),
     )
     if session.exec(admins.limit(1)).first() is None:
         raise Conflict("This is the last Admin who may log in; make another one first.")

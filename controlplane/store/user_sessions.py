@@ -1,7 +1,8 @@
 """Sessions: what a login hands out, who it belongs to, when it ends, and how it is ended early.
 
 A session ends at a fixed time after the login, and earlier when nobody uses it. Each use moves the
-second end, but is written down at most once a minute: reading pages holds up no heartbeat.
+second end, but is written down at most once a minute: reading pages holds up no heartbeat. One that
+a one-time password opened ends with that password.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import update
 from sqlmodel import Session, col, delete, select
@@ -39,6 +40,7 @@ class LoginRules:
     cost: PasswordCost = field(default_factory=PasswordCost)
     session_hours: float = 12.0
     session_idle_minutes: float = 60.0
+    one_time_password_hours: float = 24.0
     box: SecretBox | None = None
 
 
@@ -67,6 +69,7 @@ class KnownUser:
     token_prefix: str = ""
     language: str = "auto"
     theme: str = "auto"
+    time_zone: str = "auto"
 
 
 def token_hash(token: str) -> str:
@@ -104,19 +107,37 @@ def find_user(session: Session, token: str) -> KnownUser | None:
     now = utc_now()
     if login is None or min(login.expires_at, login.idle_at) <= now:
         return None
-    user = session.get(UserRow, login.user_name)
-    if user is None or user.is_disabled:
+    return known_user(
+        session,
+        login.user_name,
+        expires_at=login.expires_at,
+        credential_id=login.id,
+        is_use_due=login.last_seen_at <= now - NOTE_EVERY,
+    )
+
+
+def known_user(session: Session, name: str, **credential: Any) -> KnownUser | None:
+    """Return whom a session or an API token acts for; None while that user may do nothing.
+
+    `credential` is what `KnownUser` says of the session or token.
+    """
+    user = session.get(UserRow, name)
+    if user is None or user.is_disabled or is_password_expired(user):
         return None
     return KnownUser(
         name=user.name,
         role=UserRole(user.role),
         must_change_password=user.must_change_password,
-        expires_at=login.expires_at,
-        credential_id=login.id,
-        is_use_due=login.last_seen_at <= now - NOTE_EVERY,
         language=user.language,
         theme=user.theme,
+        time_zone=user.time_zone,
+        **credential,
     )
+
+
+def is_password_expired(user: UserRow) -> bool:
+    """Tell whether a user has a one-time password whose time is over."""
+    return user.password_expires_at is not None and user.password_expires_at <= utc_now()
 
 
 def note_use(session: Session, session_id: str, rules: LoginRules) -> None:
@@ -161,6 +182,16 @@ def revoke_session(
     session.delete(row)
     after = {"id": row.id, "address": row.address}
     audit.record(session, actor, "session.revoke", row.user_name, before=after)
+
+
+def revoke_all(session: Session, actor: Actor, user_name: str) -> int:
+    """End all sessions of a user; return how many; raises NotFound."""
+    if session.get(UserRow, user_name) is None:
+        raise NotFound(f"There is no user {user_name}.")
+    ended = end_sessions(session, user_name)
+    if ended:
+        audit.record(session, actor, "session.revoke-all", user_name, before={"ended": ended})
+    return ended
 
 
 def end_sessions(session: Session, user_name: str, *, but: str | None = None) -> int:

@@ -12,7 +12,10 @@ from controlplane.store.columns import UtcTime, utc_now
 
 
 class UserRow(SQLModel, table=True):
-    """One person who may log in."""
+    """One person who may log in.
+
+    `password_expires_at` is set of one-time passwords alone: nothing is opened by them afterwards.
+    """
 
     __tablename__ = "users"
 
@@ -21,8 +24,10 @@ class UserRow(SQLModel, table=True):
     role: str = Field(max_length=16)
     is_disabled: bool = False
     must_change_password: bool = False
+    password_expires_at: datetime | None = Field(default=None, sa_type=UtcTime)
     language: str = Field(default="auto", max_length=8)
     theme: str = Field(default="auto", max_length=8)
+    time_zone: str = Field(default="auto", max_length=64)
     created_at: datetime = Field(default_factory=utc_now, sa_type=UtcTime)
     password_changed_at: datetime | None = Field(default=None, sa_type=UtcTime)
     last_login_at: datetime | None = Field(default=None, sa_type=UtcTime)

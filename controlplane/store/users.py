@@ -30,6 +30,7 @@ from controlplane.store.user_sessions import (
     IssuedSession,
     LoginRules,
     end_sessions,
+    is_password_expired,
     issue_session,
 )
 from controlplane.store.user_tables import LoginFailureRow, UserRow
@@ -40,6 +41,12 @@ FIRST_PASSWORD = "Admin123"  # noqa: S105 - opens nothing but the password chang
 
 class LoginRefused(Unauthenticated):
     """User name or password is wrong."""
+
+
+class PasswordExpired(Unauthenticated):
+    """This one-time password has expired; ask an Admin for a new one."""
+
+    reason = "password-expired"
 
 
 def ensure_first_admin(database: Database, rules: LoginRules) -> bool:
@@ -82,6 +89,7 @@ def reset_admin(database: Database, rules: LoginRules) -> None:
         user.role = UserRole.ADMIN.value
         user.is_disabled = False
         user.must_change_password = True
+        user.password_expires_at = None
         session.add(user)
         end_sessions(session, FIRST_ADMIN)
         second_factor.forget(session, FIRST_ADMIN)
@@ -94,8 +102,8 @@ def log_in(
 ) -> IssuedSession:
     """Open a session for the right password, and the right code where the user needs one.
 
-    Raises LoginRefused, CodeRequired, CodeRefused or Throttled; every password that was looked at
-    is audited. A disabled user is refused like an unknown one.
+    Raises LoginRefused, PasswordExpired, CodeRequired, CodeRefused or Throttled; every password
+    that was looked at is audited. A disabled user is refused like an unknown one.
     """
     count_attempt(database, actor)
     with database.read() as session:
@@ -108,7 +116,7 @@ def log_in(
         if is_right and current is not None and current.password_hash == stored:
             try:
                 return _enter(session, current, actor, code, rules)
-            except (LoginRefused, CodeRequired, CodeRefused) as error:
+            except Unauthenticated as error:
                 refused = error
         _record_refusal(session, actor, f"session.{refused.reason or 'refused'}")
     raise refused
@@ -120,6 +128,8 @@ def _enter(
     """Open the session of a user whose password was right; changes nothing when it raises."""
     if user.is_disabled:
         raise LoginRefused
+    if is_password_expired(user):
+        raise PasswordExpired
     second_factor.require_code(session, actor, code, rules)
     note_success(session, actor)
     user.last_login_at = utc_now()
@@ -189,6 +199,7 @@ def change_password(
             raise Unauthenticated("An Admin changed this user meanwhile; log in again.")
         user.password_hash = password_hash
         user.must_change_password = False
+        user.password_expires_at = None
         user.password_changed_at = utc_now()
         session.add(user)
         end_sessions(session, user.name)

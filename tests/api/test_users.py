@@ -8,8 +8,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from controlplane.core.permissions import Scope
+from controlplane.store.columns import utc_now
 from controlplane.store.engine import Database
 from controlplane.store.user_sessions import LoginRules
+from controlplane.store.user_tables import UserRow
 from tests.api.conftest import CHEAP, PASSWORD
 from tests.fakes.people import audited, bearer, give_second_factor, make_token, open_session
 
@@ -131,6 +133,28 @@ def test_a_forgotten_password_is_reset(team: TestClient) -> None:
     assert log_in(team, "olga", password).json()["must_change_password"] is True
 
 
+def test_a_one_time_password_says_when_it_ends(team: TestClient, sqlite_database: Database) -> None:
+    """And afterwards the login says why it is refused."""
+    made = team.post(f"{USERS}/olga/reset-password").json()
+    assert team.get(f"{USERS}/olga").json()["password_expires_at"] == made["expires_at"]
+    with sqlite_database.write() as session:
+        row = session.get_one(UserRow, "olga")
+        row.password_expires_at = utc_now()
+        session.add(row)
+    refused = log_in(team, "olga", made["one_time_password"])
+    assert (refused.status_code, refused.json()["reason"]) == (401, "password-expired")
+
+
+def test_all_sessions_of_a_user_are_ended(team: TestClient, sqlite_database: Database) -> None:
+    """By an Admin, for anybody that there is."""
+    token = open_session(sqlite_database, "olga", CHEAP)
+    assert team.delete(f"{USERS}/olga/sessions").json() == {"ended": 1}
+    assert team.get("/api/v1/nodes", headers=bearer(token)).status_code == 401
+    assert team.delete(f"{USERS}/nobody/sessions").status_code == 404
+    rita = bearer(open_session(sqlite_database, "rita", CHEAP))
+    assert team.delete(f"{USERS}/admin/sessions", headers=rita).status_code == 403
+
+
 def test_a_lost_second_factor_is_reset(
     team: TestClient, sqlite_database: Database, rules: LoginRules
 ) -> None:
@@ -230,6 +254,11 @@ def test_preferences_are_ones_own(team: TestClient, sqlite_database: Database) -
     assert team.patch(profile, json={"language": "de"}, headers=session).json()["theme"] == "auto"
     after = team.patch(profile, json={"theme": "dark"}, headers=session).json()
     assert (after["language"], after["theme"]) == ("de", "dark")
+    zone = {"time_zone": "Asia/Tokyo"}
+    assert team.patch(profile, json=zone, headers=session).json()["time_zone"] == "Asia/Tokyo"
+    for wrong in ("Mars/Base", "../etc/passwd", ""):
+        refused = team.patch(profile, json={"time_zone": wrong}, headers=session)
+        assert (refused.status_code, set(refused.json()["fields"])) == (422, {"time_zone"})
     assert team.patch(profile, json={"language": "fr"}, headers=session).status_code == 422
     assert team.get(profile).json()["language"] == "auto"
     token = bearer(make_token(sqlite_database, "rita", Scope.READ))

@@ -44,6 +44,7 @@ def test_users_are_changed(relayctl: Operator, sqlite_database: Database) -> Non
     assert relayctl.json("users", "reset-password", "olga")["name"] == "olga"
     assert "must change password" in relayctl("users", "list").out
     assert relayctl("users", "reset-second-factor", "olga").code == 1
+    assert relayctl.json("users", "end-sessions", "olga") == {"ended": 0}
     assert relayctl.json("users", "remove", "olga") == {"removed": "olga"}
     assert [one["name"] for one in relayctl.json("users", "list")] == ["admin"]
     assert relayctl("users", "role", "admin", "root").code == 2

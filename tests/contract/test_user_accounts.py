@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from threading import Barrier
 
 import pytest
@@ -12,6 +13,7 @@ from controlplane.core.permissions import Scope, UserRole
 from controlplane.errors import Conflict, Forbidden, NotFound, Unauthenticated
 from controlplane.store.api_tokens import find_owner
 from controlplane.store.audit import Actor
+from controlplane.store.columns import utc_now
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.passwords import PasswordCost, hash_password
@@ -21,12 +23,11 @@ from controlplane.store.user_accounts import (
     create_user,
     delete_user,
     list_users,
-    one_time_password,
     read_user,
     reset_password,
     reset_second_factor,
 )
-from controlplane.store.user_sessions import LoginRules, find_user
+from controlplane.store.user_sessions import LoginRules, find_user, revoke_all
 from controlplane.store.user_tables import (
     ApiTokenRow,
     KnownAddressRow,
@@ -37,8 +38,10 @@ from controlplane.store.user_tables import (
     UserSessionRow,
 )
 from controlplane.store.users import (
+    FIRST_ADMIN,
     FIRST_PASSWORD,
     LoginRefused,
+    PasswordExpired,
     change_password,
     log_in,
     reset_admin,
@@ -80,7 +83,7 @@ def admins(users: Database) -> list[str]:
 
 def test_a_new_user_must_change_the_one_time_password(users: Database) -> None:
     """It opens a session that is good for that alone, and the change opens everything."""
-    password = create_user(users, ALICE, "rita", UserRole.READ_ONLY, RULES)
+    password = create_user(users, ALICE, "rita", UserRole.READ_ONLY, RULES).text
     rita = Actor("rita", "198.51.100.33")
     assert log_in(users, rita, password, RULES).must_change_password is True
     fresh = change_password(users, rita, current=password, new=GOOD, rules=RULES)
@@ -97,11 +100,85 @@ def test_a_name_is_given_once(users: Database, name: str) -> None:
         assert [one.row.name for one in list_users(session)] == ["alice", "olga"]
 
 
-def test_one_time_passwords_differ_and_are_long() -> None:
+def test_one_time_passwords_differ_and_are_long(users: Database) -> None:
     """93 bits each."""
-    made = {one_time_password() for _ in range(100)}
-    assert len(made) == 100
+    made = {reset_password(users, ALICE, "olga", RULES).text for _ in range(20)}
+    assert len(made) == 20
     assert {len(one) for one in made} == {16}
+
+
+def _let_it_expire(users: Database, name: str) -> None:
+    with users.write() as session:
+        row = session.get_one(UserRow, name)
+        assert row.password_expires_at is not None
+        row.password_expires_at = utc_now()
+        session.add(row)
+
+
+def test_a_one_time_password_expires(users: Database) -> None:
+    """No login, no session that it opened, no API token of the user; a new one works again."""
+    api_token = make_token(users, "olga", Scope.READ)
+    password = reset_password(users, ALICE, "olga", RULES)
+    left = password.expires_at - utc_now()
+    assert timedelta(hours=23) < left <= timedelta(hours=RULES.one_time_password_hours)
+    session_token = log_in(users, Actor("olga"), password.text, RULES).token
+    _let_it_expire(users, "olga")
+    with pytest.raises(PasswordExpired, match="has expired; ask an Admin"):
+        log_in(users, Actor("olga"), password.text, RULES)
+    with users.read() as session:
+        assert find_user(session, session_token) is None
+        assert find_owner(session, api_token) is None
+    assert ("olga", "session.password-expired", "olga") in audited(users)
+    again = reset_password(users, ALICE, "olga", RULES).text
+    assert log_in(users, Actor("olga"), again, RULES).must_change_password is True
+
+
+def test_only_who_has_the_password_learns_that_it_expired(users: Database) -> None:
+    """Who guesses is told what everybody is told."""
+    reset_password(users, ALICE, "olga", RULES)
+    _let_it_expire(users, "olga")
+    with pytest.raises(LoginRefused):
+        log_in(users, Actor("olga"), "guessed-Relays-42", RULES)
+
+
+def test_an_own_password_never_expires(users: Database) -> None:
+    """Changed in time, the end is gone; nor has that of the first admin any."""
+    olga = Actor("olga")
+    password = reset_password(users, ALICE, "olga", RULES).text
+    change_password(users, olga, current=password, new="olgas-Relays-42", rules=RULES)
+    reset_admin(users, RULES)
+    with users.read() as session:
+        assert session.get_one(UserRow, "olga").password_expires_at is None
+        assert session.get_one(UserRow, FIRST_ADMIN).password_expires_at is None
+
+
+def test_an_admin_who_may_never_come_does_not_count(users: Database) -> None:
+    """With a one-time password alone: else the last one could go, and that one run out unused."""
+    create_user(users, ALICE, "bob", UserRole.ADMIN, RULES)
+    for forbidden in (
+        lambda: change_user(users, ALICE, "alice", DEMOTE),
+        lambda: change_user(users, BOB, "alice", DISABLE),
+        lambda: delete_user(users, ALICE, "alice"),
+        lambda: reset_password(users, BOB, "alice", RULES),
+    ):
+        with pytest.raises(Conflict, match="last Admin"):
+            forbidden()
+    assert log_in(users, ALICE, GOOD, RULES).role is UserRole.ADMIN
+
+
+def test_all_sessions_of_a_user_are_ended(users: Database) -> None:
+    """Theirs alone, counted and audited; of nobody, nothing."""
+    tokens = [open_session(users, "olga", RULES) for _ in range(2)]
+    own = open_session(users, "alice", RULES)
+    with users.write() as session:
+        assert revoke_all(session, ALICE, "olga") == 2
+        assert revoke_all(session, ALICE, "olga") == 0
+        with pytest.raises(NotFound, match="no user nobody"):
+            revoke_all(session, ALICE, "nobody")
+    with users.read() as session:
+        assert [find_user(session, token) for token in tokens] == [None, None]
+        assert find_user(session, own) is not None
+    assert audited(users).count(("alice", "session.revoke-all", "olga")) == 1
 
 
 def test_a_new_role_counts_at_once(users: Database) -> None:
@@ -165,7 +242,7 @@ def test_a_reset_password_ends_sessions_and_must_be_changed(users: Database) -> 
     """The old one is gone, and API tokens wait for the new one."""
     session_token = open_session(users, "olga", RULES)
     api_token = make_token(users, "olga", Scope.READ)
-    password = reset_password(users, ALICE, "olga", RULES)
+    password = reset_password(users, ALICE, "olga", RULES).text
     with users.read() as session:
         assert find_user(session, session_token) is None
         owner = find_owner(session, api_token)
