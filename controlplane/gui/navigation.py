@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from controlplane.core.permissions import Permission
 from controlplane.gui.language import N_
 
 
@@ -15,6 +16,7 @@ class NavigationItem:
     path: str
     label: str
     icon: str
+    permission: Permission = Permission.READ
 
     def is_at(self, path: str) -> bool:
         """Tell whether `path` is this page or one below it."""
@@ -30,6 +32,6 @@ NAVIGATION: Final = (
     NavigationItem("/trace", N_("Trace"), "route"),
     NavigationItem("/events", N_("Events"), "activity"),
     NavigationItem("/audit", N_("Audit"), "history"),
-    NavigationItem("/users", N_("Users"), "users"),
+    NavigationItem("/users", N_("Users"), "users", Permission.USERS),
     NavigationItem("/system", N_("System"), "heart-rate-monitor"),
 )

@@ -14,12 +14,15 @@ from controlplane.gui import (
     mail_imports,
     mail_settings,
     overview,
+    profile,
     queue,
     route_tests,
+    second_factor,
     sign_in,
     state_pages,
     static_files,
     trace,
+    users,
 )
 
 PAGE_ROUTERS: Final[tuple[APIRouter, ...]] = (
@@ -35,6 +38,9 @@ PAGE_ROUTERS: Final[tuple[APIRouter, ...]] = (
     mail.router,
     configuration.router,
     state_pages.router,
+    users.router,
+    profile.router,
+    second_factor.router,
 )
 
 

@@ -125,8 +125,10 @@ class Shell:
 
     @property
     def navigation(self) -> tuple[NavigationItem, ...]:
-        """The sidebar: the pages that there are."""
-        return tuple(item for item in NAVIGATION if item.path in self.pages)
+        """The sidebar: the pages that there are, and that the user may see."""
+        return tuple(
+            item for item in NAVIGATION if item.path in self.pages and self.may(item.permission)
+        )
 
     @property
     def pages(self) -> frozenset[str]:

@@ -25,6 +25,11 @@ SIGNED_IN = [
     "/configuration/import",
     "/trace",
     "/events",
+    "/users",
+    "/users/admin",
+    "/profile",
+    "/profile/tokens",
+    "/profile/second-factor",
     "/password",
 ]
 LARGEST_KIB = 200

@@ -15,11 +15,12 @@ from tests.api.conftest import (
     app,
     client,
     pair,
+    rules,
     settings,
     shared_app,
 )
 
-__all__ = ["anonymous", "app", "client", "pair", "settings", "shared_app"]
+__all__ = ["anonymous", "app", "client", "pair", "rules", "settings", "shared_app"]
 
 NEW = "seven-Relays-43"
 OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
