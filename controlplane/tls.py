@@ -16,6 +16,7 @@ import ipaddress
 import socket
 import ssl
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -25,7 +26,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from controlplane.core.certificate import chain_text, is_pair, parse_chain, parse_key
+from controlplane.core.certificate import (
+    chain_gap,
+    chain_text,
+    host_names,
+    is_pair,
+    is_valid_for,
+    parse_chain,
+    parse_key,
+)
 from controlplane.core.names import BadValue
 from controlplane.errors import Invalid, SetupFailed
 from controlplane.issuing import Pair, make_ca, make_leaf
@@ -121,11 +130,46 @@ def checked_pair(cert_pem: str, key_pem: str) -> bytes:
         raise Invalid(str(error), {"key_pem": str(error)}) from error
     if not is_pair(chain, key):
         sentence = "The private key does not belong to the certificate."
+        belongs = [place for place, _ in enumerate(chain, 1) if is_pair(chain[place - 1 :], key)]
+        if belongs:
+            sentence = f"The private key belongs to certificate {belongs[0]}; put that one first."
         raise Invalid(sentence, {"key_pem": sentence})
     if chain[0].not_valid_after_utc <= datetime.now(UTC):
         sentence = f"The certificate expired on {chain[0].not_valid_after_utc.date()}."
         raise Invalid(sentence, {"cert_pem": sentence})
     return chain_text(chain, key).encode()
+
+
+def check_upload(cert_pem: str, key_pem: str, names: Sequence[str] = ()) -> None:
+    """Refuse what clients would refuse, besides what could not be served; raises `Invalid`.
+
+    `names`, in lower case, must all be names of the certificate. What is stored already is served
+    as long as it can be: these checks are for what comes in.
+    """
+    checked_pair(cert_pem, key_pem)
+    chain = parse_chain(cert_pem)
+    leaf = chain[0]
+    fields: dict[str, str] = {}
+    gap = chain_gap(chain, trusted_roots(chain[-1].issuer))
+    missing = [name for name in names if not is_valid_for(leaf, name)]
+    if leaf.not_valid_before_utc > datetime.now(UTC):
+        begins = leaf.not_valid_before_utc.date()
+        fields["cert_pem"] = f"The certificate is not valid before {begins}."
+    elif not host_names(leaf):
+        fields["cert_pem"] = "The certificate names no host (subjectAltName); clients refuse it."
+    elif gap is not None:
+        fields["cert_pem"] = gap
+    elif missing:
+        fields["names"] = f"The certificate is not valid for {', '.join(missing)}."
+    if fields:
+        raise Invalid(" ".join(fields.values()), fields)
+
+
+def trusted_roots(name: x509.Name) -> list[x509.Certificate]:
+    """Return the roots of this name that this host trusts; none where it has no list of them."""
+    ders = ssl.create_default_context().get_ca_certs(binary_form=True)
+    encoded = name.public_bytes()
+    return [x509.load_der_x509_certificate(der) for der in ders if encoded in der]
 
 
 def _context(path: Path) -> ssl.SSLContext:

@@ -54,6 +54,7 @@ def larger_limits(list_bytes: int) -> dict[str, int]:
     """Return, by path, the limits of the calls that need more than `USUAL_BYTES`."""
     return {
         "/api/v1/tls/certificate": CERTIFICATE_BYTES,
+        "/tls": CERTIFICATE_BYTES,
         AGENT_API["heartbeat"]: HEARTBEAT_BYTES,
         AGENT_API["trace"]: TRACE_BYTES,
         AGENT_API["queue"]: QUEUE_BYTES,

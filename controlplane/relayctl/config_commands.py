@@ -232,11 +232,14 @@ def show_certificate(*, as_json: JsonFlag = False) -> None:
 def put_certificate(
     cert: Annotated[Path, typer.Argument(help="PEM file: the leaf, then its chain.")],
     key: Annotated[Path, typer.Argument(help="PEM file: the private key.")],
+    name: Annotated[
+        list[str] | None, typer.Option(help="A name that it must be valid for; may be repeated.")
+    ] = None,
     *,
     as_json: JsonFlag = False,
 ) -> None:
     """Replace the certificate of the GUI and, after the next apply, of SMTP."""
-    body = {"cert_pem": read_text(cert), "key_pem": read_text(key)}
+    body = {"cert_pem": read_text(cert), "key_pem": read_text(key), "names": name or []}
     with connect() as client:
         shown = client.put("/tls/certificate", body)
     if as_json:

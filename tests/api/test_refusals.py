@@ -13,6 +13,8 @@ from sqlmodel import Session
 
 from controlplane.api.agent_auth import AUDIT_EVERY_S, REMEMBERED, RefusalLog
 from controlplane.api.error_handlers import install_error_handlers
+from controlplane.api.tls import certificate_view
+from controlplane.core.certificate import parse_chain
 from controlplane.store import agents
 from controlplane.store.cluster_tables import CertificateRow, ConfigFilesRow
 from controlplane.store.engine import Database
@@ -142,10 +144,12 @@ def test_before_the_first_start_there_is_no_certificate(
 
 
 def test_a_certificate_without_alternative_names_has_none_to_show(client: TestClient) -> None:
-    """Old ones have a common name only."""
+    """Old ones have a common name only: one that is stored is shown, a new one is refused."""
     certificate, key = make_pair(has_alternatives=False)
-    shown = client.put(f"{API}/tls/certificate", json={"cert_pem": certificate, "key_pem": key})
-    assert (shown.status_code, shown.json()["names"]) == (200, [])
+    refused = client.put(f"{API}/tls/certificate", json={"cert_pem": certificate, "key_pem": key})
+    assert refused.status_code == 422
+    assert "names no host" in refused.json()["fields"]["cert_pem"]
+    assert certificate_view(parse_chain(certificate), is_own=False).names == []
 
 
 def test_a_form_that_is_no_text_is_refused(anonymous: TestClient) -> None:
