@@ -5,27 +5,34 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, status
+from fastapi import APIRouter, Path, Query, status
 from pydantic import BaseModel, Field
 from sqlmodel import Session
 
 from controlplane.api.cluster_access import NOT_FOUND, Body, StoreDep
 from controlplane.api.nodes import NodeView, node_views
 from controlplane.api.permissions import READ, OperateCaller
+from controlplane.core.switchover_steps import StepName, StepState, steps_of
 from controlplane.errors import Conflict, NotFound
 from controlplane.store import audit
+from controlplane.store.audit import Actor
 from controlplane.store.cluster import ClusterStore, read_settings
+from controlplane.store.engine import ReadSession
 from controlplane.store.ownership_tables import SwitchoverRow
 from controlplane.store.reports import add_event
+from controlplane.store.switchover_progress import read_facts
 from controlplane.store.switchovers import (
     cancel_switchover,
     current_switchover,
     list_switchovers,
     request_switchover,
 )
+from controlplane.store.switchovers import read_switchover as read_row
 from nodeagent.core.contract import NodeName, Role
 
 router = APIRouter(prefix="/api/v1/switchover", tags=["switchover"])
+
+SwitchoverKey = Annotated[int, Path(ge=1, le=2**31 - 1, description="Its number.")]
 
 
 class SwitchoverBody(Body):
@@ -59,16 +66,40 @@ class SwitchoverState(BaseModel):
     history: list[SwitchoverView]
 
 
+class StepView(BaseModel):
+    """One step, as far as the control plane has seen it."""
+
+    name: StepName
+    state: StepState
+    at: datetime | None = Field(description="When it was seen, by the database's clock.")
+    messages: int | None = Field(description="Messages in the copy, or adopted.")
+
+
+class SwitchoverProgress(SwitchoverView):
+    """One switchover with its steps in their order."""
+
+    steps: list[StepView]
+
+
 @router.get("", dependencies=[READ])
 def read_switchover(
     store: StoreDep, limit: Annotated[int, Query(ge=1, le=200)] = 20
 ) -> SwitchoverState:
     """Show the switchover under way and the last ones, newest first."""
     with store.database.read() as session:
-        history = [_view(row) for row in list_switchovers(session, limit)]
+        history = [switchover_view(row) for row in list_switchovers(session, limit)]
         wish = current_switchover(session)
     running = next((one for one in history if wish is not None and one.id == wish.id), None)
     return SwitchoverState(current=running, history=history)
+
+
+@router.get("/{number}", responses=NOT_FOUND, dependencies=[READ])
+def read_progress(number: SwitchoverKey, session: ReadSession) -> SwitchoverProgress:
+    """Show one switchover and how far it has come.
+
+    The steps are read off reports, leases and receipts; adopting may go on after its end.
+    """
+    return progress_of(session, read_row(session, number))
 
 
 @router.post("", status_code=status.HTTP_202_ACCEPTED, responses=NOT_FOUND)
@@ -80,25 +111,47 @@ def create_switchover(
     It is refused when one is under way, or when the destination could not take over now. When the
     source cannot reach the destination, nothing is handed over and the source goes on.
     """
-    with store.database.write() as session:
-        source = _check(store, session, body)
-        row = request_switchover(session, source, body.destination, caller.actor.name)
-        after = {"source": source, "destination": body.destination}
-        audit.record(session, caller.actor, "switchover.create", str(row.id), after=after)
-        text = f"{caller.actor.name} asked {source} to hand over to {body.destination}."
-        add_event(session, "switchover-requested", text, node=source)
-        return _view(row)
+    return ask_by(store, body, caller.actor)
 
 
 @router.delete("", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
 def delete_switchover(caller: OperateCaller, store: StoreDep) -> None:
-    """Withdraw the switchover under way, for instance because its source died."""
+    """Withdraw the switchover under way, for instance because its source died.
+
+    A source that has granted its lease already goes on: the steps say how far it was.
+    """
+    withdraw_by(store, caller.actor)
+
+
+def ask_by(store: ClusterStore, body: SwitchoverBody, actor: Actor) -> SwitchoverView:
+    """Ask for a switchover; raises NotFound and Conflict."""
+    with store.database.write() as session:
+        source = _check(store, session, body)
+        row = request_switchover(session, source, body.destination, actor.name)
+        after = {"source": source, "destination": body.destination}
+        audit.record(session, actor, "switchover.create", str(row.id), after=after)
+        text = f"{actor.name} asked {source} to hand over to {body.destination}."
+        add_event(session, "switchover-requested", text, node=source)
+        return switchover_view(row)
+
+
+def withdraw_by(store: ClusterStore, actor: Actor) -> None:
+    """Withdraw the switchover under way; raises NotFound."""
     with store.database.write() as session:
         wish = current_switchover(session)
         if wish is None:
             raise NotFound("No switchover is under way.")
-        cancel_switchover(session, wish.id, f"Withdrawn by {caller.actor.name}.")
-        audit.record(session, caller.actor, "switchover.delete", str(wish.id))
+        cancel_switchover(session, wish.id, f"Withdrawn by {actor.name}.")
+        audit.record(session, actor, "switchover.delete", str(wish.id))
+
+
+def progress_of(session: Session, row: SwitchoverRow) -> SwitchoverProgress:
+    """Return a switchover with its steps."""
+    steps = [
+        StepView(name=one.name, state=one.state, at=_moment(one.at_s), messages=one.messages)
+        for one in steps_of(read_facts(session, row))
+    ]
+    return SwitchoverProgress(**switchover_view(row).model_dump(), steps=steps)
 
 
 def _check(store: ClusterStore, session: Session, body: SwitchoverBody) -> str:
@@ -150,7 +203,8 @@ def _require_fresh(view: NodeView, limit_s: float) -> None:
         raise Conflict(f"{name} was last seen {age_s:.0f} s ago; it must be up for a switchover.")
 
 
-def _view(row: SwitchoverRow) -> SwitchoverView:
+def switchover_view(row: SwitchoverRow) -> SwitchoverView:
+    """Return a switchover as the API shows it."""
     assert row.id is not None  # noqa: S101 - a stored row has its id
     return SwitchoverView(
         id=row.id,
@@ -158,11 +212,13 @@ def _view(row: SwitchoverRow) -> SwitchoverView:
         destination=row.destination,
         requested_by=row.requested_by,
         requested_at=datetime.fromtimestamp(row.requested_at, UTC),
-        finished_at=(
-            None if row.finished_at is None else datetime.fromtimestamp(row.finished_at, UTC)
-        ),
+        finished_at=_moment(row.finished_at),
         is_ok=row.is_ok,
         text=row.text or "",
         stall_ms=row.stall_ms,
         messages=row.messages,
     )
+
+
+def _moment(at_s: float | None) -> datetime | None:
+    return None if at_s is None else datetime.fromtimestamp(at_s, UTC)

@@ -66,9 +66,7 @@ def finish_switchover(session: Session, node: str, result: SwitchoverResult) -> 
 
 def cancel_switchover(session: Session, switchover_id: int, reason: str) -> None:
     """Withdraw a wish, for instance because its source is dead."""
-    row = session.get(SwitchoverRow, switchover_id)
-    if row is None:
-        raise NotFound(f"There is no switchover number {switchover_id}.")
+    row = read_switchover(session, switchover_id)
     if row.finished_at is None:
         row.finished_at = read_clock_s(session)
         row.is_ok = False
@@ -81,3 +79,11 @@ def list_switchovers(session: Session, limit: int = 50) -> list[SwitchoverRow]:
     """Return the newest switchovers first."""
     newest = select(SwitchoverRow).order_by(col(SwitchoverRow.id).desc()).limit(limit)
     return list(session.execute(newest).scalars())
+
+
+def read_switchover(session: Session, switchover_id: int) -> SwitchoverRow:
+    """Return one switchover; raises NotFound."""
+    row = session.get(SwitchoverRow, switchover_id)
+    if row is None:
+        raise NotFound(f"There is no switchover number {switchover_id}.")
+    return row

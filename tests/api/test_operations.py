@@ -153,6 +153,28 @@ def test_a_switchover_is_asked_of_the_active_node(running: TestClient) -> None:
     assert "switchover-requested" in kinds
 
 
+def test_a_switchover_shows_how_far_it_has_come(running: TestClient) -> None:
+    """Its steps in their order, with what each left behind; an unknown number is refused."""
+    asked = running.post(f"{API}/switchover", json={"destination": "node-b"}).json()
+    shown = running.get(f"{API}/switchover/{asked['id']}").json()
+    states = [(step["name"], step["state"]) for step in shown["steps"]]
+    assert states == [
+        ("asked", "done"),
+        ("pushed", "running"),
+        ("granted", "waiting"),
+        ("adopted", "waiting"),
+        ("moved", "waiting"),
+    ]
+    assert shown["steps"][0]["at"] == asked["requested_at"]
+    assert {name: shown[name] for name in asked} == asked
+    running.delete(f"{API}/switchover")
+    ended = running.get(f"{API}/switchover/{asked['id']}").json()
+    assert (ended["steps"][1]["state"], ended["text"]) == ("failed", "Withdrawn by admin.")
+    refused = running.get(f"{API}/switchover/{asked['id'] + 1}")
+    assert refused.status_code == 404
+    assert "no switchover number" in refused.json()["detail"]
+
+
 def test_one_switchover_at_a_time(running: TestClient) -> None:
     """A second one is refused until the first is finished or withdrawn."""
     running.post(f"{API}/switchover", json={"destination": "node-b"})
