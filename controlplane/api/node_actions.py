@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime
+from typing import Final
 
-from fastapi import APIRouter, status
+from fastapi import APIRouter, Request, status
 from pydantic import BaseModel, Field
 from sqlmodel import Session
 
@@ -14,6 +16,7 @@ from controlplane.api.user_auth import SettingsDep
 from controlplane.errors import Conflict, NotFound
 from controlplane.store import agents, audit, leases
 from controlplane.store.cluster import read_settings
+from controlplane.store.cluster_settings import ClusterSettings
 from controlplane.store.cluster_tables import NodeRow
 from controlplane.store.instance import strike_off
 from controlplane.store.queue_actions import give_up_node
@@ -24,6 +27,9 @@ from nodeagent.core.contract import LeaseView
 
 router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"], responses=NOT_FOUND)
 
+AGENT: Final = "/opt/mail-relay/bin/relay-agent"
+"""Where docs/howto/install-on-two-hosts.md puts it."""
+
 
 class EnrolmentToken(BaseModel):
     """A one-time token; it is shown this once."""
@@ -31,11 +37,13 @@ class EnrolmentToken(BaseModel):
     node: str
     token: str = Field(description="Give it to `relay-agent enrol` on the node.")
     expires_at: datetime
+    url: str = Field(description="Where the node reaches the control plane: `agent_url`, if set.")
+    command: str = Field(description="What to run on the node, as root, to enrol it and start it.")
 
 
 @router.post("/{name}/enrolment-token", status_code=status.HTTP_201_CREATED)
 def create_token(
-    name: NodeKey, caller: AdminCaller, store: StoreDep, settings: SettingsDep
+    name: NodeKey, request: Request, caller: AdminCaller, store: StoreDep, settings: SettingsDep
 ) -> EnrolmentToken:
     """Make a token that enrols this node once within 24 hours; an older one stops working."""
     fingerprint = ca_fingerprint(settings.state_dir)
@@ -45,7 +53,20 @@ def create_token(
         expires_at = datetime.fromtimestamp(issued.expires_at, UTC)
         after = {"expires_at": expires_at.isoformat()}
         audit.record(session, caller.actor, "node.enrolment-token", name, after=after)
-    return EnrolmentToken(node=name, token=issued.text, expires_at=expires_at)
+        url = agent_url(read_settings(session), request)
+    enrol = [AGENT, "enrol", "--url", url, "--token", issued.text, "--node", name]
+    return EnrolmentToken(
+        node=name,
+        token=issued.text,
+        expires_at=expires_at,
+        url=url,
+        command=f"{shlex.join(enrol)} && systemctl enable --now relay-agent",
+    )
+
+
+def agent_url(settings: ClusterSettings, request: Request) -> str:
+    """Return where new nodes reach the control plane: as set, else as this request did."""
+    return settings.agent_url or f"https://{request.url.netloc}"
 
 
 @router.post("/{name}/revoke-key", status_code=status.HTTP_204_NO_CONTENT)

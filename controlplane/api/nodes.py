@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from fastapi import APIRouter, Response, status
 from pydantic import BaseModel, Field
 from sqlalchemy import select
@@ -61,8 +63,12 @@ class NodeStatus(BaseModel):
     """What is known of a node besides what was wanted of it."""
 
     is_enrolled: bool = Field(description="It has a key that is accepted.")
+    enrolled_at: datetime | None = Field(description="When it got this key; null: never.")
     is_revoked: bool
     is_struck_off: bool
+    token_expires_at: datetime | None = Field(
+        description="When its one-time token ends; null: there is none, or it was used."
+    )
     assigned_version: int | None = Field(description="The config version it shall run.")
     last_seen_s: float | None = Field(description="Seconds since its last report; null: never.")
     report: NodeReport | None = Field(description="That report.")
@@ -135,6 +141,7 @@ def node_view(store: ClusterStore, session: Session, name: str) -> NodeView:
 def node_views(store: ClusterStore, session: Session) -> list[NodeView]:
     """Return all nodes with what they reported, by name."""
     reports = read_reports(session)
+    tokens = agents.waiting_tokens(session)
     known = {row.name: row for row in agents.list_agents(session)}
     versions = {
         row.name: row.assigned_version for row in session.execute(select(NodeRow)).scalars()
@@ -142,20 +149,34 @@ def node_views(store: ClusterStore, session: Session) -> list[NodeView]:
     return [
         NodeView(
             node=node,
-            status=_status(known.get(node.name), versions[node.name], reports.get(node.name)),
+            status=_status(
+                known.get(node.name),
+                versions[node.name],
+                reports.get(node.name),
+                tokens.get(node.name),
+            ),
         )
         for node in store.read_items(session, NODES)
     ]
 
 
 def _status(
-    agent: AgentRow | None, version: int | None, seen: tuple[float, NodeReport] | None
+    agent: AgentRow | None,
+    version: int | None,
+    seen: tuple[float, NodeReport] | None,
+    token_ends_s: float | None,
 ) -> NodeStatus:
     return NodeStatus(
         is_enrolled=agent is not None and agents.is_active(agent),
+        enrolled_at=_moment(agent.enrolled_at if agent is not None else None),
         is_revoked=agent is not None and agent.revoked_at is not None,
         is_struck_off=agent is not None and agent.struck_off_at is not None,
+        token_expires_at=_moment(token_ends_s),
         assigned_version=version,
         last_seen_s=seen[0] if seen is not None else None,
         report=seen[1] if seen is not None else None,
     )
+
+
+def _moment(at_s: float | None) -> datetime | None:
+    return None if at_s is None else datetime.fromtimestamp(at_s, UTC)

@@ -15,7 +15,7 @@ from controlplane.gui.forms import Field, FilledForm, Form, Option, Posted, Widg
 from controlplane.gui.language import N_
 from controlplane.gui.shell import AdminShell, ReadShell, Shell, page_router
 from controlplane.store.cluster import ClusterStore, read_settings
-from controlplane.store.cluster_settings import ClusterSettings
+from controlplane.store.cluster_settings import NOT_RENDERED, ClusterSettings
 
 router = page_router()
 
@@ -112,7 +112,7 @@ def show_lines(shell: AdminShell, posted: Posted, store: StoreDep) -> Response:
     """Show what Postfix will get of a form that is being filled in."""
     try:
         settings = merged(_present(store), _wanted(SETTINGS.posted(posted)))
-        shared = settings.model_dump(exclude={"replication_mode", "vrrp", "timings"})
+        shared = settings.model_dump(exclude={*NOT_RENDERED, "vrrp", "timings"})
         lines = settings_lines(shared)
     except ControlPlaneError:
         lines = ()

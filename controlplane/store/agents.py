@@ -142,6 +142,14 @@ def list_agents(session: Session) -> list[AgentRow]:
     return list(session.execute(select(AgentRow).order_by(col(AgentRow.name))).scalars())
 
 
+def waiting_tokens(session: Session) -> dict[str, float]:
+    """Return, by node, when its one-time token ends that nobody has used yet."""
+    statement = select(EnrolTokenRow).where(
+        col(EnrolTokenRow.used_at).is_(None), col(EnrolTokenRow.expires_at) > read_clock_s(session)
+    )
+    return {row.node: row.expires_at for row in session.execute(statement).scalars()}
+
+
 def is_active(row: AgentRow) -> bool:
     """Tell whether the node may act now."""
     return row.public_key_pem is not None and row.revoked_at is None and row.struck_off_at is None

@@ -28,7 +28,7 @@ from controlplane.store.certificates import (
     read_certificate,
     store_certificate,
 )
-from controlplane.store.cluster_settings import ClusterSettings
+from controlplane.store.cluster_settings import NOT_RENDERED, ClusterSettings
 from controlplane.store.cluster_tables import CLUSTER_ID, CertificateRow, ClusterRow
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
@@ -73,7 +73,7 @@ class ClusterStore:
             for noun in ALL_NOUNS
             if with_domains or noun is not DOMAINS
         }
-        shared = read_settings(session).model_dump(exclude={"replication_mode"})
+        shared = read_settings(session).model_dump(exclude=set(NOT_RENDERED))
         return ClusterSpec(**shared, **lists, tls=self.read_tls(session))
 
     def read_tls(self, session: Session) -> TlsSpec | None:
@@ -117,7 +117,7 @@ class ClusterStore:
         with self.database.write() as session:
             before = read_settings(session)
             after = change(before)
-            shared = after.model_dump(exclude={"replication_mode"})
+            shared = after.model_dump(exclude=set(NOT_RENDERED))
             self._check(session, lambda spec: ClusterSpec(**{**dict(spec), **shared}))
             row = cluster_row(session)
             row.settings = after.model_dump(mode="json")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from controlplane.core.spec import InetProtocols, QueueSpec, SenderAction, Spec, VrrpSpec
 from nodeagent.core.contract import Timings
+
+NOT_RENDERED: Final = frozenset({"replication_mode", "agent_url"})
+"""Settings that no file of a node is rendered from: they are no part of a `ClusterSpec`."""
+LAST_PORT: Final = 65_535
+_URL: Final = re.compile(r"https://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?/?")
 
 
 class ReplicationMode(StrEnum):
@@ -36,12 +42,28 @@ class ClusterSettings(Spec):
         default=None, description="Who gets the nodes' own mail to postmaster, root and abuse."
     )
     message_size_limit_bytes: int = Field(default=52_428_800, description="Largest message.")
+    agent_url: str | None = Field(
+        default=None,
+        max_length=300,
+        description="Where new nodes reach the control plane, https://HOST:PORT; null: where "
+        "whoever makes their token does. An enrolled node keeps the URL that it enrolled at.",
+    )
     inet_protocols: InetProtocols = Field(
         default=InetProtocols.AUTO, description="Which IP versions Postfix uses."
     )
     queue: QueueSpec = Field(default_factory=QueueSpec, description="Retries and lifetimes.")
     vrrp: VrrpSpec = Field(default_factory=VrrpSpec, description="How fast the VIP moves.")
     timings: Timings = Field(default_factory=Timings, description="Leases and pushes.")
+
+    @field_validator("agent_url")
+    @classmethod
+    def _is_a_place(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        found = _URL.fullmatch(value)
+        if found is None or not 0 < int((found[2] or ":443")[1:]) <= LAST_PORT:
+            raise ValueError("The URL has to read https://HOST or https://HOST:PORT.")
+        return value.rstrip("/")
 
 
 def merge_settings(settings: ClusterSettings, changes: Mapping[str, Any]) -> ClusterSettings:

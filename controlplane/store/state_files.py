@@ -28,7 +28,7 @@ from controlplane.store.cluster import (
     read_revision,
     read_settings,
 )
-from controlplane.store.cluster_settings import ClusterSettings
+from controlplane.store.cluster_settings import NOT_RENDERED, ClusterSettings
 from controlplane.store.columns import utc_now
 from controlplane.store.config_versions import Files
 from controlplane.store.list_imports import (
@@ -97,7 +97,7 @@ def plan_state(store: ClusterStore, file: StateFile) -> StateImport:
         revision = read_revision(session)
         lists: dict[str, Any] = {one.field: file.lists.items(one.field) for one in ALL_NOUNS}
         lists["routes"] = tuple(keep_password(present.routes, one) for one in lists["routes"])
-        shared = file.settings.model_dump(exclude={"replication_mode"})
+        shared = file.settings.model_dump(exclude=set(NOT_RENDERED))
         wanted = ClusterSpec(**shared, **lists, tls=present.tls)
         plans = tuple(
             plan_list(getattr(present, noun.field), noun, lists[noun.field], replace=True)

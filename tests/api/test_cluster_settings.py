@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from controlplane.core.spec import ClusterSpec
-from controlplane.store.cluster_settings import ClusterSettings
+from controlplane.store.cluster_settings import NOT_RENDERED, ClusterSettings
 from controlplane.store.nouns import ALL_NOUNS
 
 CLUSTER = "/api/v1/cluster"
@@ -16,7 +16,7 @@ CLUSTER = "/api/v1/cluster"
 
 def test_the_settings_and_the_lists_make_up_the_whole_spec() -> None:
     """No field of the spec can be forgotten here: each is a setting, a list, or the certificate."""
-    settings = set(ClusterSettings.model_fields) - {"replication_mode"}
+    settings = set(ClusterSettings.model_fields) - NOT_RENDERED
     lists = {noun.field for noun in ALL_NOUNS}
     assert settings | lists | {"tls"} == set(ClusterSpec.model_fields)
 
@@ -64,6 +64,11 @@ def test_each_change_raises_the_revision_and_is_audited(client: TestClient) -> N
         ({"postmaster": "nobody"}, "postmaster", "@"),
         ({"replication_mode": "magic"}, "replication_mode", "interval"),
         ({"sender_default": "maybe"}, "sender_default", "allowed"),
+        ({"agent_url": "http://relay.example.com"}, "agent_url", "https://HOST:PORT"),
+        ({"agent_url": "https://relay.example.com/path"}, "agent_url", "https://HOST:PORT"),
+        ({"agent_url": "https://relay.example.com:0"}, "agent_url", "https://HOST:PORT"),
+        ({"agent_url": "https://relay.example.com:65536"}, "agent_url", "https://HOST:PORT"),
+        ({"agent_url": "https://a;id"}, "agent_url", "https://HOST:PORT"),
         ({"nonsense": 1}, "nonsense", "not permitted"),
         ({"timings": {"nonsense": 1}}, "timings.nonsense", "not permitted"),
     ],

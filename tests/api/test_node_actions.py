@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
+from controlplane.store.agents import issue_token
 from controlplane.store.engine import Database
 from controlplane.store.leases import acquire, ensure_lease, read_lease
 from controlplane.store.ownership_tables import AgentRow
 from controlplane.tls import ca_fingerprint
+from tests.fakes.enrolled_agent import EnrolledAgent
 
 NODES = "/api/v1/nodes"
 
@@ -39,6 +43,57 @@ def test_a_token_names_the_ca_and_is_stored_hashed(
         stored += str(session.execute(text("SELECT * FROM audit")).all())
     assert secret not in stored
     assert "node.enrolment-token" in stored
+
+
+@pytest.mark.parametrize(
+    ("wanted", "url"),
+    [
+        (None, "https://relay.test"),
+        ("https://relay.example.com:8443/", "https://relay.example.com:8443"),
+        ("https://[2001:db8::1]:8443", "https://[2001:db8::1]:8443"),
+    ],
+)
+def test_a_token_comes_with_the_command_that_uses_it(
+    pair: TestClient, wanted: str | None, url: str
+) -> None:
+    """At the URL that was set, else at the one of whoever asks; each word is one of the shell."""
+    pair.patch("/api/v1/cluster", json={"agent_url": wanted})
+    issued = pair.post(f"{NODES}/node-a/enrolment-token").json()
+    assert issued["url"] == url
+    enrol, and_then, start = issued["command"].partition(" && ")
+    words = shlex.split(enrol)
+    assert words[2:] == ["--url", url, "--token", issued["token"], "--node", "node-a"]
+    assert (and_then, start) == (" && ", "systemctl enable --now relay-agent")
+
+
+def test_a_hostile_host_header_stays_one_word(pair: TestClient) -> None:
+    """Whatever a request says of its host, the shell runs nothing of it."""
+    headers = {"Host": "relay.test;reboot"}
+    issued = pair.post(f"{NODES}/node-a/enrolment-token", headers=headers).json()
+    assert shlex.split(issued["command"])[3] == issued["url"]
+
+
+def test_a_token_is_waited_for_until_it_is_used(pair: TestClient) -> None:
+    """The node shows until when, and after its enrolment since when it has its key."""
+    before = pair.get(f"{NODES}/node-a").json()["status"]
+    assert (before["token_expires_at"], before["enrolled_at"]) == (None, None)
+    issued = pair.post(f"{NODES}/node-a/enrolment-token").json()
+    waiting = pair.get(f"{NODES}/node-a").json()["status"]
+    assert waiting["token_expires_at"] == issued["expires_at"]
+    agent = EnrolledAgent(pair, "node-a")
+    assert agent.enrol(issued["token"]).status_code == 200
+    after = pair.get(f"{NODES}/node-a").json()["status"]
+    assert (after["token_expires_at"], after["is_enrolled"]) == (None, True)
+    assert after["enrolled_at"] is not None
+
+
+def test_a_token_that_has_ended_is_not_waited_for(
+    pair: TestClient, sqlite_database: Database
+) -> None:
+    """It enrols nobody any more."""
+    with sqlite_database.write() as session:
+        issue_token(session, "node-a", "fingerprint", -1.0)
+    assert pair.get(f"{NODES}/node-a").json()["status"]["token_expires_at"] is None
 
 
 @pytest.mark.parametrize("action", ["enrolment-token", "revoke-key", "strike", "confirm-dead"])
