@@ -7,28 +7,33 @@ credentials, names sender and recipient, and takes leave. TLS follows the levels
 hop's name. As in our main.cf, a password goes out in clear only where TLS was switched off. Nothing
 is queued, so a try changes nothing anywhere but in the next hop's log.
 
-Lines are RFC 5321's, shortened; what authenticates is masked before it is noted. smtplib bounds
-neither a reply's lines nor the whole dialogue's time, and drops what was said.
+Lines are RFC 5321's; what authenticates is masked in whole lines, which are shortened after that.
+smtplib bounds neither a reply's lines nor the whole dialogue's time, and drops what was said.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 import socket
 import ssl
 import time
-from typing import BinaryIO, Final
+from contextlib import suppress
+from typing import Final
 
 from nodeagent.core.route_wire import RouteTestLine, RouteTestResult, RouteTestWish, Speaker
 
 STEP_S: Final = 10.0
 WHOLE_S: Final = 30.0
 MAX_LINE: Final = 500
+LONGEST_LINE: Final = 4096
 MAX_LINES: Final = 200
 MAX_REPLY_LINES: Final = 50
 CA_DIRECTORY: Final = "/etc/ssl/certs"
 MASK: Final = "(hidden)"
-_POSITIVE: Final = range(200, 400)
+_DONE: Final = 2  # the first digit of a reply (RFC 5321, 4.2.1)
+_GO_ON: Final = 3
+_REPLY: Final = re.compile(r"[2-5][0-9]{2}(?:[ -]|$)")
 
 
 class DialogueEnded(Exception):
@@ -62,7 +67,7 @@ class Dialogue:
         self._lines: list[RouteTestLine] = []
         self._until_s = time.monotonic() + WHOLE_S
         self._connection: socket.socket | None = None
-        self._reader: BinaryIO | None = None
+        self._unread = b""
         self._offers: dict[str, str] = {}
         self._has_tls = False
 
@@ -76,19 +81,19 @@ class Dialogue:
         wish = self._wish
         self._expect(self._say(f"MAIL FROM:<{wish.mail_from}>"), "The sender is refused")
         self._expect(self._say(f"RCPT TO:<{wish.recipient}>"), "The recipient is refused")
-        self._say("QUIT")
+        with suppress(DialogueEnded, OSError):  # the recipient is accepted, whatever comes of it
+            self._say("QUIT")
 
     def close(self) -> None:
         """Close the connection."""
-        if self._reader is not None:
-            self._reader.close()
         if self._connection is not None:
             self._connection.close()
 
     def result(self, *, is_ok: bool, text: str) -> RouteTestResult:
         """Return what is to be reported."""
         lines = tuple(self._lines[:MAX_LINES])
-        return RouteTestResult(id=self._wish.id, ok=is_ok, text=_clean(text), lines=lines)
+        shown = _clean(self._masked(text))
+        return RouteTestResult(id=self._wish.id, ok=is_ok, text=shown, lines=lines)
 
     def _connect(self) -> None:
         host, port = self._wish.next_hop, self._wish.port
@@ -108,13 +113,13 @@ class Dialogue:
                 self._note(Speaker.NODE, f"no connection: {_reason(error)}")
                 problem = error
                 continue
-            self._connection, self._reader = connection, connection.makefile("rb")
+            self._connection = connection
             return
         raise problem or OSError("no address")
 
     def _greet(self) -> None:
         code, lines = self._say(f"EHLO {self._wish.helo}")
-        if code not in _POSITIVE:
+        if code // 100 != _DONE:
             self._expect(self._say(f"HELO {self._wish.helo}"), "EHLO and HELO are refused")
             lines = []
         words = [line.upper().partition(" ") for line in lines[1:]]
@@ -134,8 +139,8 @@ class Dialogue:
         connection.settimeout(self._step_s())
         context = _tls_context(self._ca_directory if mode == "verify" else None)
         secured = context.wrap_socket(connection, server_hostname=self._wish.next_hop)
-        self._connection, self._reader = secured, secured.makefile("rb")
-        self._has_tls = True
+        self._connection, self._has_tls = secured, True
+        self._unread = b""  # what came before the handshake is anybody's
         cipher = (secured.cipher() or ("?",))[0]
         verified = "verified" if mode == "verify" else "not verified"
         self._note(Speaker.NODE, f"{secured.version()} with {cipher}; certificate {verified}")
@@ -153,8 +158,9 @@ class Dialogue:
             token = _base64(f"\0{user}\0{password}")
             answer = self._say(f"AUTH PLAIN {token}", shown=f"AUTH PLAIN {MASK}")
         elif "LOGIN" in mechanisms:
-            self._expect(self._say("AUTH LOGIN"), "AUTH LOGIN is refused")
-            self._expect(self._say(_base64(user), shown=MASK), "The user name is refused")
+            self._expect(self._say("AUTH LOGIN"), "AUTH LOGIN is refused", _GO_ON)
+            named = self._say(_base64(user), shown=MASK)
+            self._expect(named, "The user name is refused", _GO_ON)
             answer = self._say(_base64(password), shown=MASK)
         else:
             raise DialogueEnded("The next hop offers neither AUTH PLAIN nor AUTH LOGIN.")
@@ -173,7 +179,7 @@ class Dialogue:
         while len(texts) < MAX_REPLY_LINES:
             line = self._read_line()
             self._note(Speaker.SERVER, line)
-            if not line[:3].isdecimal() or line[3:4] not in {"", " ", "-"}:
+            if not _REPLY.match(line):
                 raise DialogueEnded("The next hop does not speak SMTP.")
             texts.append(line[4:])
             if line[3:4] != "-":
@@ -181,14 +187,18 @@ class Dialogue:
         raise DialogueEnded(f"A reply has more than {MAX_REPLY_LINES} lines.")
 
     def _read_line(self) -> str:
-        reader = self._reader
-        if reader is None:
-            raise DialogueEnded("There is no connection.")
-        self._open_connection().settimeout(self._step_s())
-        raw = reader.readline(MAX_LINE + 2)
-        if not raw:
-            raise DialogueEnded("The next hop closed the connection.")
-        return raw.decode("utf-8", "replace").rstrip("\r\n")
+        """Return the next line whole: a secret in it could not be masked in parts."""
+        connection = self._open_connection()
+        while b"\n" not in self._unread:
+            if len(self._unread) > LONGEST_LINE:
+                raise DialogueEnded(f"A line has more than {LONGEST_LINE} bytes.")
+            connection.settimeout(self._step_s())
+            data = connection.recv(LONGEST_LINE)
+            if not data:
+                raise DialogueEnded("The next hop closed the connection.")
+            self._unread += data
+        raw, _, self._unread = self._unread.partition(b"\n")
+        return raw.decode("utf-8", "replace").rstrip("\r")
 
     def _open_connection(self) -> socket.socket:
         if self._connection is None:
@@ -216,9 +226,9 @@ class Dialogue:
         return text
 
     @staticmethod
-    def _expect(answer: tuple[int, list[str]], otherwise: str) -> None:
+    def _expect(answer: tuple[int, list[str]], otherwise: str, wanted: int = _DONE) -> None:
         code, texts = answer
-        if code not in _POSITIVE:
+        if code // 100 != wanted:
             raise DialogueEnded(f"{otherwise}: {code} {texts[-1].rstrip('.')}.")
 
 
