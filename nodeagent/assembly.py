@@ -37,7 +37,7 @@ def build_peers(settings: AgentSettings, identity: Identity, host: Host) -> Peer
     snapshots.remove_leftovers()
     return Peers(
         Sender(identity.node(), process_id()),
-        SshFiles(identity.ssh_key_file, host.ssh_files.known_hosts, settings.run_directory),
+        SshFiles(identity.ssh_key.file, host.ssh_files.known_hosts, settings.run_directory),
         GuardClient(settings.run_directory / "guard.sock"),
         watch,
         snapshots,

@@ -66,7 +66,7 @@ def enrol(
             token=token,
             node=node,
             public_key_pem=identity.public_key_pem(),
-            ssh_public_key=identity.ssh_public_key(),
+            ssh_public_key=identity.ssh_key.public_key(),
             ssh_host_keys=ssh_host_keys(),
         )
     except ValidationError as error:

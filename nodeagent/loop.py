@@ -21,6 +21,8 @@ import structlog
 from nodeagent.adapters.api_client import ControlPlaneClient
 from nodeagent.adapters.clock import boot_time_s
 from nodeagent.adapters.identity import ssh_host_keys
+from nodeagent.adapters.peer import SshFiles
+from nodeagent.adapters.peer_test import PeerTester
 from nodeagent.adapters.precedence import take_precedence
 from nodeagent.adapters.status_file import write_status
 from nodeagent.core import actions as act
@@ -34,10 +36,11 @@ from nodeagent.core.decision import Plan, decide
 from nodeagent.core.event_kinds import HEARTBEAT_FAILED
 from nodeagent.core.lease import heartbeat_limit_s
 from nodeagent.core.observation import Observation
+from nodeagent.errands import peer_errand, route_errand
 from nodeagent.errors import AgentError, BrokenState, Refused, Unreachable
 from nodeagent.execute import Executor
+from nodeagent.key_rotation import KeyRotation
 from nodeagent.observe import Memory, Sources, observe, report_of
-from nodeagent.route_tests import RouteTester
 
 log = structlog.get_logger()
 
@@ -66,8 +69,14 @@ class Agent:
             max_workers=1, thread_name_prefix="job", initializer=take_precedence
         )
         self._job: Job | None = None
-        self._route_tests = RouteTester(control_plane)
         self._wake = threading.Event()
+        identity, host = sources.identity, sources.host
+        files = SshFiles(
+            identity.ssh_key.file, host.ssh_files.known_hosts, host.settings.run_directory
+        )
+        self._route_tests = route_errand(control_plane)
+        self._peer_tests = peer_errand(control_plane, PeerTester(files))
+        self._rotation = KeyRotation(identity.ssh_key, files, host.event, self.wake)
         self._stopping = threading.Event()
         self._last_rule = ""
         self._last_complaint: dict[str, str] = {}
@@ -90,7 +99,8 @@ class Agent:
             except Exception:
                 log.exception("tick failed")
             self._wake.wait(tick_s)
-        self._route_tests.stop()
+        for beside in (self._route_tests, self._peer_tests, self._rotation):
+            beside.stop()
         self._worker.shutdown(wait=True)
 
     def tick(self) -> None:
@@ -189,7 +199,8 @@ class Agent:
             events=self._waiting_events(),
             renew=plan.renew,
             generation=generation,
-            ssh_public_key=self._sources.identity.ssh_public_key(),
+            ssh_public_key=self._sources.identity.ssh_key.public_key(),
+            ssh_next_public_key=self._sources.identity.ssh_key.next_public_key(),
             ssh_host_keys=ssh_host_keys(),
             kept_receipts=self._sources.ledger.receipt_keys(observation.kept_receipts),
         )
@@ -222,6 +233,8 @@ class Agent:
         self._memory.view_at_s = sent_s
         self._memory.removable_receipts = answer.removable_receipts
         self._route_tests.follow(answer.route_test)
+        self._peer_tests.follow(answer.peer_test)
+        self._rotation.follow(answer.ssh_replace, answer.view.peers)
         if _is_news(known, answer.view):
             self.wake()
         with self._sparing_the_heartbeat():

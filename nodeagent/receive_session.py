@@ -17,6 +17,7 @@ from nodeagent.adapters.local_addresses import local_addresses
 from nodeagent.adapters.mirror import LockedMirror, Mirror, Placed
 from nodeagent.adapters.owner import Owner
 from nodeagent.adapters.promises import Promises
+from nodeagent.adapters.receiver_facts import read_facts
 from nodeagent.adapters.staging import StagingSession, remove_dead_sessions
 from nodeagent.core.push_rules import PushVerdict, ReceiverState, judge_push
 from nodeagent.core.push_wire import (
@@ -73,6 +74,7 @@ class Session:
             "commit": self._commit,
             "promise": self._promise,
             "ping": lambda _request: {},
+            "facts": lambda _request: read_facts(places.relay),
         }
 
     def run(self, channel: LineChannel) -> None:

@@ -24,6 +24,7 @@ from controlplane.tls import ca_pem
 from nodeagent.core import contract as wire
 from nodeagent.core.contract import AGENT_API
 from nodeagent.core.route_wire import RouteTestQuestion, RouteTestResult, RouteTestWish
+from nodeagent.core.ssh_wire import PeerTestQuestion, PeerTestReport, PeerTestWish
 from nodeagent.core.trace_wire import TRACE_MEDIA_TYPE, TraceAnswer, unpack
 
 router = APIRouter(tags=["agent"])
@@ -170,3 +171,15 @@ def read_route_test(body: RouteTestQuestion, node: NodeDep, store: StoreDep) -> 
 def finish_route_test(body: RouteTestResult, node: NodeDep, ownership: OwnershipDep) -> None:
     """Report the dialogue of a route test; a repeated report changes nothing."""
     ownership.finish_route_test(node, body)
+
+
+@router.post(AGENT_API["peer_test"])
+def read_peer_test(body: PeerTestQuestion, node: NodeDep, ownership: OwnershipDep) -> PeerTestWish:
+    """Fetch the peer that this node shall test."""
+    return ownership.peer_test(node, body.id)
+
+
+@router.post(AGENT_API["peer_test_done"], status_code=status.HTTP_204_NO_CONTENT)
+def take_peer_test(body: PeerTestReport, node: NodeDep, ownership: OwnershipDep) -> None:
+    """Report the steps of a peer test that are done; after the last one nothing changes it."""
+    ownership.report_peer_test(node, body)

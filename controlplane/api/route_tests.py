@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from controlplane.api.cluster_access import NOT_FOUND, PRINTABLE, Body, StoreDep
 from controlplane.api.permissions import READ, OperateCaller
-from controlplane.store import route_tests
+from controlplane.store import node_tests, route_tests
 from controlplane.store.ownership_tables import RouteTestRow
 from nodeagent.core.contract import NodeName
 from nodeagent.core.route_wire import RouteTestLine
@@ -65,7 +65,7 @@ def try_route(body: RouteTestBody, caller: OperateCaller, store: StoreDep) -> Ro
 def read_route_test(number: TestKey, store: StoreDep) -> RouteTestView:
     """Show a test and its dialogue, credentials masked; it is kept for a day."""
     with store.database.read() as session:
-        return test_view(session, route_tests.read_test(session, number))
+        return test_view(session, node_tests.read(session, RouteTestRow, number, route_tests.WHAT))
 
 
 def test_view(session: Session, row: RouteTestRow) -> RouteTestView:
@@ -75,5 +75,5 @@ def test_view(session: Session, row: RouteTestRow) -> RouteTestView:
         **row.model_dump(exclude={"requested_at", "finished_at"}),
         requested_at=datetime.fromtimestamp(row.requested_at, UTC),
         finished_at=None if finished_s is None else datetime.fromtimestamp(finished_s, UTC),
-        is_over=route_tests.is_over(session, row),
+        is_over=node_tests.is_over(session, row),
     )

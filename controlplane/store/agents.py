@@ -72,6 +72,7 @@ def enrol(session: Session, request: EnrolRequest) -> AgentRow:
     row = session.get(AgentRow, request.node) or AgentRow(name=request.node)
     row.public_key_pem = request.public_key_pem
     row.ssh_public_key = request.ssh_public_key.strip()
+    row.ssh_next_public_key = row.ssh_replace = row.ssh_replace_at = None
     row.ssh_host_keys = list(request.ssh_host_keys)
     row.enrolled_at = now_s
     row.revoked_at = None
@@ -116,25 +117,6 @@ def revoke(session: Session, node: str) -> AgentRow:
         session.add(row)
         session.flush()
     return row
-
-
-def update_ssh_keys(
-    session: Session, node: str, public_key: str | None, host_keys: tuple[str, ...]
-) -> bool:
-    """Take over the SSH keys that the node shows; True when they have changed."""
-    row = session.get(AgentRow, node)
-    if row is None:
-        return False
-    new_key = public_key.strip() if public_key and is_ssh_key(public_key) else row.ssh_public_key
-    shown = [key for key in host_keys if is_ssh_key(key)]
-    new_hosts = shown or list(row.ssh_host_keys)
-    if new_key == row.ssh_public_key and new_hosts == list(row.ssh_host_keys):
-        return False
-    row.ssh_public_key = new_key
-    row.ssh_host_keys = new_hosts
-    session.add(row)
-    session.flush()
-    return True
 
 
 def list_agents(session: Session) -> list[AgentRow]:

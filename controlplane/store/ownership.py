@@ -8,15 +8,33 @@ from __future__ import annotations
 
 from sqlmodel import Session
 
-from controlplane.errors import Forbidden, Invalid, Recovering
-from controlplane.store import agents, instance, leases, receipts, reports, route_tests, switchovers
+from controlplane.errors import Forbidden, Invalid, NotFound, Recovering
+from controlplane.store import (
+    agents,
+    instance,
+    leases,
+    node_tests,
+    peer_tests,
+    receipts,
+    reports,
+    route_tests,
+    ssh_keys,
+    switchovers,
+)
 from controlplane.store.engine import Database
 from controlplane.store.facts import ClusterFacts, FactsReader, NodeFacts
 from controlplane.store.leases import Claim
-from controlplane.store.ownership_tables import INSTANCE_ID, AgentRow, InstanceRow
+from controlplane.store.ownership_tables import (
+    INSTANCE_ID,
+    AgentRow,
+    InstanceRow,
+    PeerTestRow,
+    RouteTestRow,
+)
 from nodeagent.core import contract as wire
 from nodeagent.core.lease import retired_keep_s
 from nodeagent.core.route_wire import RouteTestResult
+from nodeagent.core.ssh_wire import PeerTestReport, PeerTestWish
 
 
 class Ownership:
@@ -30,8 +48,7 @@ class Ownership:
         """Store the report, renew when asked to and possible, and show the view."""
         with self._database.write() as session:
             facts = self._facts.cluster(session)
-            if agents.update_ssh_keys(session, node, request.ssh_public_key, request.ssh_host_keys):
-                reports.add_event(session, "ssh-keys", f"{node} has new SSH keys.", node=node)
+            ssh_keys.take_over(session, node, request)
             reports.store_report(session, node, request.report)
             known = reports.store_events(session, node, request.events)
             is_recovering = instance.ensure_instance(session).is_recovering
@@ -49,7 +66,9 @@ class Ownership:
                 renewed=renewed,
                 acknowledged_events=known,
                 removable_receipts=removable,
-                route_test=route_tests.waiting(session, node),
+                route_test=node_tests.waiting(session, RouteTestRow, node),
+                peer_test=node_tests.waiting(session, PeerTestRow, node),
+                ssh_replace=ssh_keys.to_replace(session, node),
             )
 
     def reconcile(self, node: str, request: wire.ReconcileRequest) -> wire.ReconcileAnswer:
@@ -130,6 +149,20 @@ class Ownership:
         """Note how a route test went on its node."""
         with self._database.write() as session:
             route_tests.finish(session, node, result)
+
+    def peer_test(self, node: str, number: int) -> PeerTestWish:
+        """Return the peer that the node shall test, as its view has it; raises NotFound."""
+        with self._database.read() as session:
+            row = node_tests.own(session, PeerTestRow, node, number, peer_tests.WHAT)
+            for peer in _peers(session, node, self._facts.cluster(session)):
+                if peer.name == row.peer:
+                    return PeerTestWish(id=number, peer=peer)
+            raise NotFound(f"{row.peer} is no peer of {node} any more.")
+
+    def report_peer_test(self, node: str, report: PeerTestReport) -> None:
+        """Note the steps of a peer test that its node has done."""
+        with self._database.write() as session:
+            peer_tests.take_report(session, node, report)
 
     def _acquire(
         self, session: Session, queue: str, node: str
@@ -231,6 +264,7 @@ def _peer(
         ssh_user=peer.ssh_user,
         ssh_port=peer.ssh_port,
         ssh_public_key=row.ssh_public_key if row is not None and is_trusted else None,
+        ssh_next_public_key=row.ssh_next_public_key if row is not None and is_trusted else None,
         ssh_host_keys=tuple(row.ssh_host_keys) if row is not None and is_trusted else (),
         holds_vips=(seen[1].holds_vips or ()) if seen is not None else (),
         last_seen_s=seen[0] if seen is not None else None,

@@ -72,13 +72,20 @@ class ReceiptIdRow(SQLModel, table=True):
 
 
 class AgentRow(SQLModel, table=True):
-    """An enrolled node agent: the public halves of its keys, and whether it still counts."""
+    """An enrolled node agent: the public halves of its keys, and whether it still counts.
+
+    `ssh_replace` is the SSH key that the node was asked to replace, until it shows another;
+    `ssh_next_public_key` the one it has made for that.
+    """
 
     __tablename__ = "agents"
 
     name: str = Field(primary_key=True, max_length=63)
     public_key_pem: str | None = None
     ssh_public_key: str | None = None
+    ssh_next_public_key: str | None = None
+    ssh_replace: str | None = None
+    ssh_replace_at: float | None = Field(default=None, sa_type=Float)
     ssh_host_keys: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     enrolled_at: float | None = Field(default=None, sa_type=Float)
     revoked_at: float | None = Field(default=None, sa_type=Float)
@@ -150,24 +157,40 @@ class SwitchoverRow(SQLModel, table=True):
     messages: int | None = None
 
 
-class RouteTestRow(SQLModel, table=True):
-    """One try of a route: asked for by a user, carried out and reported by `node`.
+class NodeTestRow(SQLModel):
+    """What all tests have that a user asks for and `node` carries out and reports."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    node: str = Field(max_length=63, index=True)
+    requested_by: str = Field(max_length=64)
+    requested_at: float = Field(sa_type=Float)
+    finished_at: float | None = Field(default=None, sa_type=Float)
+    is_ok: bool | None = None
+    text: str = Field(default="", max_length=2000)
+
+
+class RouteTestRow(NodeTestRow, table=True):
+    """One try of a route.
 
     The route itself is read when the node asks, so that no credential is stored a second time.
     """
 
     __tablename__ = "route_tests"
 
-    id: int | None = Field(default=None, primary_key=True)
-    node: str = Field(max_length=63, index=True)
     sender: str = Field(max_length=320)
     mail_from: str = Field(max_length=320)
     recipient: str = Field(max_length=320)
-    requested_by: str = Field(max_length=64)
-    requested_at: float = Field(sa_type=Float)
-    finished_at: float | None = Field(default=None, sa_type=Float)
-    is_ok: bool | None = None
-    text: str = Field(default="", max_length=2000)
+    lines: list[dict[str, Any]] = Field(
+        default_factory=list, sa_column=Column(JSON, nullable=False)
+    )
+
+
+class PeerTestRow(NodeTestRow, table=True):
+    """One test of the way from `node` to `peer`, with the steps that were reported so far."""
+
+    __tablename__ = "peer_tests"
+
+    peer: str = Field(max_length=63)
     lines: list[dict[str, Any]] = Field(
         default_factory=list, sa_column=Column(JSON, nullable=False)
     )

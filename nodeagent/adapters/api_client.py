@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from nodeagent.core import contract as wire
 from nodeagent.core.queue_contract import QueueAnswer, QueueReport
 from nodeagent.core.route_wire import RouteTestQuestion, RouteTestResult, RouteTestWish
+from nodeagent.core.ssh_wire import PeerTestQuestion, PeerTestReport, PeerTestWish
 from nodeagent.core.trace_wire import TRACE_MEDIA_TYPE, TraceAnswer, TraceBatch, pack
 from nodeagent.errors import Refused, Unreachable
 
@@ -155,6 +156,14 @@ class ControlPlaneClient:
     def report_route_test(self, result: RouteTestResult) -> None:
         """Report how a route test went."""
         self._send("POST", "route_test_done", result, READ_TIMEOUT_S)
+
+    def peer_test(self, question: PeerTestQuestion) -> PeerTestWish:
+        """Fetch which peer is to be tested."""
+        return self._call("peer_test", question, PeerTestWish)
+
+    def report_peer_test(self, report: PeerTestReport) -> None:
+        """Report the steps of a test that are done."""
+        self._send("POST", "peer_test_done", report, READ_TIMEOUT_S)
 
     def report_queue(self, report: QueueReport) -> QueueAnswer:
         """Send one batch of the queue's list, and read what operators ask of the queue."""

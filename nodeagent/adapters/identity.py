@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 import uuid
 from pathlib import Path
@@ -12,8 +11,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nodeagent.adapters.durable import write_durably
+from nodeagent.adapters.ssh_key import SshKey
 from nodeagent.core.contract import TOKEN_AUDIENCE
-from nodeagent.errors import BrokenState, ToolFailed
+from nodeagent.errors import BrokenState
 
 TOKEN_LIFE_S = 60
 
@@ -30,11 +30,7 @@ class Identity:
     def __init__(self, state_directory: Path) -> None:
         self._directory = state_directory
         self._key: Ed25519PrivateKey | None = None
-
-    @property
-    def ssh_key_file(self) -> Path:
-        """The private key that pushes use."""
-        return self._directory / "ssh/id_ed25519"
+        self.ssh_key = SshKey(state_directory / "ssh")
 
     @property
     def ca_file(self) -> Path:
@@ -81,13 +77,7 @@ class Identity:
                     serialization.NoEncryption(),
                 ),
             )
-        if not self.ssh_key_file.exists():
-            self.ssh_key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "mail-relay"]
-            command += ["-f", str(self.ssh_key_file)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                raise ToolFailed(f"ssh-keygen failed: {done.stderr.strip()[:200]}")
+        self.ssh_key.make()
 
     def _signing_key(self) -> Ed25519PrivateKey:
         if self._key is None:
@@ -116,13 +106,6 @@ class Identity:
             "jti": uuid.uuid4().hex,
         }
         return jwt.encode(claims, self._signing_key(), algorithm="EdDSA")
-
-    def ssh_public_key(self) -> str:
-        """Return the public half of the SSH key as one line."""
-        try:
-            return self.ssh_key_file.with_suffix(".pub").read_text().strip()
-        except OSError as error:
-            raise BrokenState("The node's SSH key is missing.") from error
 
 
 def ssh_host_keys(directory: Path = Path("/etc/ssh")) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ class PeerLink:
         """Whether a connection stands; the next request may still find it broken."""
         return self._process is not None and self._process.poll() is None
 
-    def _options(self) -> list[str]:
+    def _options(self, socket: Path | None = None) -> list[str]:
         settings = (
             "BatchMode=yes",
             "StrictHostKeyChecking=yes",
@@ -87,7 +87,7 @@ class PeerLink:
             "ClearAllForwardings=yes",
         )
         options = ["-F", "/dev/null", "-T", "-p", str(self.peer.port)]
-        options += ["-i", str(self._files.identity), "-S", str(self._socket)]
+        options += ["-i", str(self._files.identity), "-S", str(socket or self._socket)]
         for setting in settings:
             options += ["-o", setting]
         return options
@@ -117,6 +117,32 @@ class PeerLink:
         assert self._process.stdin is not None  # noqa: S101 - asked for above
         assert self._process.stdout is not None  # noqa: S101 - asked for above
         self._channel = LineChannel(self._process.stdout.fileno(), self._process.stdin.fileno())
+
+    def log_in(self, limit_s: float) -> None:
+        """Log in and out again, running nothing; raises `Unreachable` with what ssh(1) said."""
+        socket = self._socket.with_name(f"{self._socket.name}-in")
+        self._files.run_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        socket.unlink(missing_ok=True)
+        options = self._options(socket)
+        destination = f"{self.peer.user}@{self.peer.address}"
+        with tempfile.TemporaryFile() as complaints:
+            try:
+                # -f: it goes to the background once it is logged in, and is ended by its socket
+                subprocess.run(
+                    ["ssh", "-f", "-N", "-M", *options, destination],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=complaints,
+                    timeout=limit_s,
+                    check=True,
+                )
+            except subprocess.CalledProcessError as error:
+                reason = _last_line(complaints) or f"ssh ended with {error.returncode}"
+                raise Unreachable(f"{self.peer.name} lets nobody in: {reason}") from error
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise Unreachable(f"{self.peer.name} did not let us in in time.") from error
+        command = ["ssh", *options, "-O", "exit", destination]
+        subprocess.run(command, capture_output=True, check=False)
 
     def close(self) -> None:
         """End the connection and everything that runs over it."""
@@ -167,9 +193,7 @@ class PeerLink:
                 self._process.wait(COMPLAINT_LIMIT_S)
             except subprocess.TimeoutExpired:
                 return ""  # it hangs: whoever waits for a promise has no time to lose
-        self._complaints.seek(0)
-        lines = self._complaints.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else ""
+        return _last_line(self._complaints)
 
     def send_files(self, source: Path, place: StagingPlace) -> None:
         """Copy everything below `source` to the session's staging place."""
@@ -189,3 +213,9 @@ class PeerLink:
             self.close()
             lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
             raise Unreachable(f"rsync to {self.peer.name} failed: {lines[0]}")
+
+
+def _last_line(complaints: IO[bytes]) -> str:
+    complaints.seek(0)
+    lines = complaints.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""

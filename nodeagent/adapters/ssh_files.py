@@ -21,9 +21,10 @@ SSHD_SNIPPET: Final = Path("/etc/ssh/sshd_config.d/mail-relay.conf")
 def _authorized_keys(peers: tuple[PeerView, ...], receiver: str) -> str:
     """One forced command a peer: it may run our receiver and nothing else (sshd(8))."""
     return "".join(
-        f'command="{receiver} {peer.name}",from="{peer.address}",restrict {peer.ssh_public_key}\n'
+        f'command="{receiver} {peer.name}",from="{peer.address}",restrict {key}\n'
         for peer in peers
-        if peer.ssh_public_key
+        for key in (peer.ssh_public_key, peer.ssh_next_public_key)
+        if key
     )
 
 

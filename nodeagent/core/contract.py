@@ -1,9 +1,9 @@
 """The wire types that the node agent and the control plane exchange, one model a message.
 
-Both sides import this module and its siblings `queue_contract`, `route_wire` and `trace_wire`, and
-nothing else of one another. Times are seconds; `*_at` is a UTC timestamp of the control plane's
-database clock unless a docstring says otherwise. `AGENT_API` lists the REST calls; all are POST but
-where a comment says GET, and all are authenticated by the node's own key except `enrol`.
+Both sides import this module, `queue_contract` and the `*_wire` ones beside it, and nothing else of
+one another. Times are seconds; `*_at` is a UTC timestamp of the control plane's database clock
+unless a docstring says otherwise. `AGENT_API` lists the REST calls; all are POST but where a comment
+says GET, and all are authenticated by the node's own key except `enrol`.
 """
 
 from __future__ import annotations
@@ -71,9 +71,7 @@ class LeaseView(Wire):
     generation: int = Field(ge=0)
     remaining_s: float  # until expiry by the database's clock; not positive: expired or released
     granted_to: NodeName | None = None
-    confirmed_dead: bool = (
-        False  # an operator vouched that the queue's own node is off (section 4.10)
-    )
+    confirmed_dead: bool = False  # an operator vouched that the queue's own node is off (4.10)
 
 
 class PeerView(Wire):
@@ -84,6 +82,7 @@ class PeerView(Wire):
     ssh_user: str = "root"
     ssh_port: int = 22
     ssh_public_key: str | None = None
+    ssh_next_public_key: str | None = None  # it will replace the other; both are to be let in
     ssh_host_keys: tuple[str, ...] = ()
     holds_vips: tuple[str, ...] = ()
     last_seen_s: float | None = None  # seconds since its last heartbeat; None: never
@@ -204,6 +203,15 @@ class EnrolAnswer(Wire):
     ca_pem: str  # the control plane's own CA: what the agent trusts from now on
 
 
+class ReceiptKey(Wire):
+    """Which receipt is meant: after a restore, a number alone may have come to mean another one."""
+
+    number: int
+    queue: NodeName
+    generation: int
+    holder: NodeName
+
+
 class HeartbeatRequest(Wire):
     """One tick's report; with `renew` the node's own lease is renewed in the same transaction.
 
@@ -216,6 +224,7 @@ class HeartbeatRequest(Wire):
     renew: bool = False
     generation: int = 0
     ssh_public_key: str | None = None
+    ssh_next_public_key: str | None = None
     ssh_host_keys: tuple[str, ...] = ()
     boot_grace_s: float = 0.0
     kept_receipts: tuple[ReceiptKey, ...] = ()  # their mail lies retired here for long enough
@@ -233,6 +242,8 @@ class HeartbeatAnswer(Wire):
     acknowledged_events: tuple[str, ...] = ()
     removable_receipts: tuple[int, ...] = ()
     route_test: int | None = None  # a route that this node shall try, until its result is in
+    peer_test: int | None = None  # a peer that this node shall test, the same way
+    ssh_replace: str | None = None  # the own public key that another shall replace
 
 
 class ReconcileRequest(Wire):
@@ -307,27 +318,18 @@ class ReceiptAnswer(Wire):
     excluded: tuple[QueueId, ...] = ()
 
 
+class RememberedReceipt(ReceiptKey):
+    """A receipt this node committed or honoured; `ids` are those that it knows of."""
+
+    ids: tuple[QueueId, ...]
+
+
 class RecoveryRequest(Wire):
     """What a node remembers, for a control plane restored from a backup (section 4.9)."""
 
     instance_id: str  # the new one, as seen in the view
     generations: dict[NodeName, int]
     receipts: tuple[RememberedReceipt, ...] = ()
-
-
-class ReceiptKey(Wire):
-    """Which receipt is meant: after a restore, a number alone may have come to mean another one."""
-
-    number: int
-    queue: NodeName
-    generation: int
-    holder: NodeName
-
-
-class RememberedReceipt(ReceiptKey):
-    """A receipt this node committed or honoured; `ids` are those that it knows of."""
-
-    ids: tuple[QueueId, ...]
 
 
 class ConfigFile(Wire):
@@ -382,6 +384,8 @@ AGENT_API: Final = {
     "switchover_done": "/api/v1/agent/switchover",  # SwitchoverResult -> 204
     "route_test": "/api/v1/agent/route-tests",  # RouteTestQuestion -> RouteTestWish
     "route_test_done": "/api/v1/agent/route-tests/done",  # RouteTestResult -> 204
+    "peer_test": "/api/v1/agent/peer-tests",  # `core.ssh_wire`: PeerTestQuestion -> PeerTestWish
+    "peer_test_done": "/api/v1/agent/peer-tests/done",  # PeerTestReport -> 204
 }
 
 
@@ -393,7 +397,3 @@ class SwitchoverResult(Wire):
     text: str = ""
     stall_ms: float | None = None
     messages: int | None = None
-
-
-RecoveryRequest.model_rebuild()
-HeartbeatRequest.model_rebuild()

@@ -12,6 +12,7 @@ KIND_PATTERN: Final = r"^[a-z0-9-]+$"
 
 HEARTBEAT_FAILED: Final = "heartbeat-failed"
 EVENTS_DROPPED: Final = "events-dropped"
+SSH_ROTATION_WAITS: Final = "ssh-rotation-waits"
 
 NODE_KINDS: Final = {
     "adopted": "A receipt was committed: that many messages of a peer are this node's now.",
@@ -28,6 +29,7 @@ NODE_KINDS: Final = {
     "receipt-narrowed": "Messages of an adoption were another node's already.",
     "reconciled": "The own lease was acquired: so many messages taken back, so many retired.",
     "retired-removed": "Retired mail was removed after `retired_keep_days`.",
+    SSH_ROTATION_WAITS: "The new SSH key is not used yet: a peer does not let it in, and why.",
     "switchover": "The own queue was handed over, or the control plane noted how that ended.",
     "switchover-failed": "Nothing was handed over, and why.",
 }
@@ -44,6 +46,8 @@ CONTROL_PLANE_KINDS: Final = {
     "recovered": "After a restore all nodes have reported.",
     "restored": "The database came from a backup; leases wait for all nodes.",
     "ssh-keys": "A node shows new SSH keys.",
+    "ssh-rotation-requested": "Somebody asked for a new SSH key of a node.",
+    "ssh-rotated": "A node uses its new SSH key; its peers let the old one in no longer.",
     "struck-off": "A node was given up.",
     "switchover-requested": "An operator asked for a switchover.",
     "trace-gap": "Lines of a node's mail log are missing from the message trace, and why.",

@@ -18,8 +18,8 @@ from nodeagent.core.route_wire import (
     RouteTestWish,
     Speaker,
 )
+from nodeagent.errands import route_errand
 from nodeagent.errors import Unreachable
-from nodeagent.route_tests import RouteTester
 from tests.fakes.enrolled_agent import EnrolledAgent
 from tests.fakes.next_hop import NextHop
 
@@ -97,7 +97,7 @@ def test_a_route_is_tried_by_the_node_and_its_dialogue_is_shown(
         assert asked.status_code == 201, asked.text
         assert (asked.json()["node"], asked.json()["is_ok"]) == ("node-a", None)
         calls = Calls(agent)
-        tester = RouteTester(calls)
+        tester = route_errand(calls)
         tester.follow(beat(agent).route_test)
         assert calls.reported.wait(20)
         tester.stop()
@@ -128,7 +128,7 @@ def test_a_lost_result_is_sent_again_and_nothing_is_tried_twice(
         )
         number = pair.post(TESTS, json=BODY).json()["id"]
         calls = Calls(agent, loses_first=True)
-        tester = RouteTester(calls)
+        tester = route_errand(calls)
         tester.follow(beat(agent).route_test)
         assert calls.reported.wait(20)
         calls.reported.clear()

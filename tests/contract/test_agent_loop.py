@@ -111,7 +111,7 @@ class LoneNode:
         promises = Promises(state / "promises.json")
         promises.start(0.001)
         snapshots = Snapshots(self.guard.relay / "snapshot", self.queue.root, self.watch)
-        files = SshFiles(identity.ssh_key_file, host.ssh_files.known_hosts, self.guard.run, 1)
+        files = SshFiles(identity.ssh_key.file, host.ssh_files.known_hosts, self.guard.run, 1)
         peers = Peers(Sender("node-a", "agent-1"), files, client, self.watch, snapshots)
         ports = Ports(control_plane, client, mirrors, promises, peers, self.ledger, host)
         sources = Sources("node-a", client, host, self.ledger, mirrors, promises, peers, identity)

@@ -102,9 +102,9 @@ def test_keys_are_made_once_and_stay_private(tmp_path):
     public = identity.public_key_pem()
     identity.make_keys()
     assert Identity(tmp_path).public_key_pem() == public
-    assert identity.ssh_public_key().startswith("ssh-ed25519 ")
+    assert identity.ssh_key.public_key().startswith("ssh-ed25519 ")
     assert (tmp_path / "agent.key").stat().st_mode & 0o077 == 0
-    assert identity.ssh_key_file.stat().st_mode & 0o077 == 0
+    assert identity.ssh_key.file.stat().st_mode & 0o077 == 0
 
 
 def test_a_request_token_is_signed_by_the_nodes_key(tmp_path):

@@ -58,7 +58,7 @@ def environment(
         token=token,
         node="node-a",
         public_key_pem=identity.public_key_pem(),
-        ssh_public_key=identity.ssh_public_key(),
+        ssh_public_key=identity.ssh_key.public_key(),
         ssh_host_keys=(HOST_KEY,),
     )
     answer = enrol(served.url, fetch_ca(served.url, fingerprint), request)

@@ -7,9 +7,10 @@ from sqlalchemy import text
 
 from controlplane.core.permissions import UserRole
 from controlplane.store.engine import Database
-from controlplane.store.ownership_tables import AgentRow
+from controlplane.store.node_tests import waiting
+from controlplane.store.ownership_tables import AgentRow, RouteTestRow
 from controlplane.store.reports import store_report
-from controlplane.store.route_tests import finish, waiting
+from controlplane.store.route_tests import finish
 from nodeagent.core.contract import NodeReport, Role
 from nodeagent.core.route_wire import RouteTestLine, RouteTestResult, Speaker
 from tests.gui.conftest import post
@@ -41,7 +42,7 @@ def test_a_route_is_tried_and_its_dialogue_shown(
     assert "node-a has been asked; its answer appears here." in waits
     assert f'hx-get="{path}"' in waits
     with sqlite_database.write() as session:
-        number = waiting(session, "node-a")
+        number = waiting(session, RouteTestRow, "node-a")
         assert number is not None
         line = RouteTestLine(speaker=Speaker.SERVER, text=f"220 {HOSTILE}")
         finish(session, "node-a", RouteTestResult(id=number, ok=False, text=HOSTILE, lines=(line,)))
@@ -86,4 +87,4 @@ def test_read_only_tries_nothing(watched: TestClient, sqlite_database: Database)
     assert reader.get(TRY).status_code == 403
     assert post(reader, TRY, recipient="b@b.tld").status_code == 403
     with sqlite_database.read() as session:
-        assert waiting(session, "node-a") is None
+        assert waiting(session, RouteTestRow, "node-a") is None

@@ -1,0 +1,68 @@
+"""The wire types of a test of a peer, and how both sides name an SSH key to people."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from enum import StrEnum
+from typing import Final
+
+from pydantic import Field
+
+from nodeagent.core.contract import PeerView, Wire
+
+
+class PeerTestStep(StrEnum):
+    """The steps in their order; the first that fails is the last that is done."""
+
+    ADDRESS = "address"
+    CONNECT = "connect"
+    HOST_KEY = "host-key"
+    LOGIN = "login"
+    RECEIVER = "receiver"
+    SPACE = "space"
+    RSYNC = "rsync"
+    CLOCK = "clock"
+
+
+PEER_TEST_STEPS: Final = tuple(PeerTestStep)
+
+
+class PeerTestQuestion(Wire):
+    """Asks which peer the test of this number is about."""
+
+    id: int
+
+
+class PeerTestWish(Wire):
+    """A peer to be reached as a push would reach it."""
+
+    id: int
+    peer: PeerView
+
+
+class PeerTestLine(Wire):
+    """What one step showed, in one sentence."""
+
+    step: PeerTestStep
+    ok: bool
+    text: str = Field(max_length=500)
+
+
+class PeerTestReport(Wire):
+    """The steps done so far; `ok` is None while there are more to come."""
+
+    id: int
+    ok: bool | None
+    text: str = Field(default="", max_length=500)
+    lines: tuple[PeerTestLine, ...] = Field(default=(), max_length=len(PEER_TEST_STEPS))
+
+
+def fingerprint(public_key: str) -> str | None:
+    """Return what ssh-keygen(1) shows as fingerprint of a "type base64" line; None: no key."""
+    try:
+        blob = base64.b64decode(public_key.split()[1], validate=True)
+    except (IndexError, ValueError, binascii.Error):
+        return None
+    return f"SHA256:{base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip('=')}"
