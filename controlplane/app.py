@@ -46,6 +46,10 @@ TAGS = [
     {"name": "tokens", "description": "Everybody's API tokens."},
     {"name": "cluster", "description": "Settings and timings that all nodes share."},
     {"name": "nodes", "description": "The relay hosts, their enrolment and their reports."},
+    {
+        "name": "ssh",
+        "description": "Keys of SSH between the nodes, their rotation, tests of peers.",
+    },
     {"name": "vips", "description": "The virtual addresses on which mail is accepted."},
     {"name": "domains", "description": "Which domains mail is relayed to."},
     {"name": "policies", "description": "Which sender domains are allowed or blocked."},

@@ -194,13 +194,14 @@ class Agent:
     def _report(self, observation: Observation, plan: Plan) -> None:
         """Send the heartbeat; a renewal counts from before it was sent."""
         generation = observation.guard.generation if observation.guard is not None else 0
+        ssh_key, next_ssh_key = self._sources.identity.ssh_key.shown()
         request = HeartbeatRequest(
             report=report_of(observation, self._sources, self._memory, plan.rule),
             events=self._waiting_events(),
             renew=plan.renew,
             generation=generation,
-            ssh_public_key=self._sources.identity.ssh_key.public_key(),
-            ssh_next_public_key=self._sources.identity.ssh_key.next_public_key(),
+            ssh_public_key=ssh_key,
+            ssh_next_public_key=next_ssh_key,
             ssh_host_keys=ssh_host_keys(),
             kept_receipts=self._sources.ledger.receipt_keys(observation.kept_receipts),
         )

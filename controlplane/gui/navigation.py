@@ -26,6 +26,7 @@ class NavigationItem:
 NAVIGATION: Final = (
     NavigationItem("/", N_("Overview"), "gauge"),
     NavigationItem("/nodes", N_("Nodes"), "server-2"),
+    NavigationItem("/ssh", N_("SSH"), "key"),
     NavigationItem("/mail", N_("Mail"), "mail-cog"),
     NavigationItem("/configuration", N_("Configuration"), "git-compare"),
     NavigationItem("/queue", N_("Queue"), "inbox"),

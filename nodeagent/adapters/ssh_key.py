@@ -62,6 +62,15 @@ class SshKey:
         except FileNotFoundError:
             return None
 
+    def shown(self) -> tuple[str, str | None]:
+        """Return the public halves of both keys, as a heartbeat shows them.
+
+        The next one is read first: when it takes the other's place meanwhile it is shown twice,
+        and never not at all. Peers let in what is shown.
+        """
+        following = self.next_public_key()
+        return self.public_key(), following
+
     def _generate(self, path: Path) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = path.with_name(f"{path.name}.fresh")

@@ -15,6 +15,7 @@ from tests.browser.conftest import CHEAP, PHONE, Cluster, OpenPage
 
 SIGNED_IN = [
     "/",
+    "/ssh",
     "/mail",
     "/mail/recipient-domains",
     "/mail/routes/new",

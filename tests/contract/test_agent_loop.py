@@ -68,6 +68,12 @@ class TwinClient:
         self._reach()
         return self.twin.reconcile(self.node, request)
 
+    def no_errand(self, message: object) -> Any:
+        """Fail: the twin asks for none."""
+        raise AssertionError(message)
+
+    route_test = report_route_test = peer_test = report_peer_test = no_errand
+
     def report_switchover(self, result: wire.SwitchoverResult) -> None:
         """Report how a switchover ended."""
         self._reach()

@@ -1,0 +1,170 @@
+"""SSH between the nodes: whose key is which, replacing a node's key, testing a peer."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, status
+from fastapi import Path as PathKey
+from pydantic import BaseModel, Field
+from sqlmodel import Session
+
+from controlplane.api.cluster_access import NOT_FOUND, Body, NodeKey, StoreDep
+from controlplane.api.permissions import READ, AdminCaller, OperateCaller
+from controlplane.store import agents, node_tests, peer_tests, ssh_keys
+from controlplane.store.cluster import ClusterStore
+from controlplane.store.nouns import NODES
+from controlplane.store.ownership_tables import AgentRow, PeerTestRow
+from nodeagent.core.contract import NodeName
+from nodeagent.core.ssh_wire import PeerTestLine, fingerprint
+
+router = APIRouter(prefix="/api/v1/ssh", tags=["ssh"])
+
+TestKey = Annotated[int, PathKey(ge=1, le=2**31 - 1, description="The test's number.")]
+
+
+class SshKeyView(BaseModel):
+    """A public key as people compare it."""
+
+    type: str = Field(examples=["ssh-ed25519"])
+    fingerprint: str | None = Field(
+        description="As `ssh-keygen -l` shows it; null: the key cannot be read.",
+        examples=["SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"],
+    )
+
+
+class NodeSshView(BaseModel):
+    """How one node is reached and what it shows; nothing is made up for a node not enrolled."""
+
+    node: str
+    address: str
+    ssh_user: str
+    ssh_port: int
+    is_enrolled: bool
+    client_key: SshKeyView | None = Field(description="What it logs in with at its peers.")
+    next_key: SshKeyView | None = Field(description="The key that will replace that one.")
+    is_rotating: bool = Field(description="A new key was asked for and is not in use yet.")
+    rotation_asked_at: datetime | None
+    host_keys: list[SshKeyView] = Field(description="What its sshd shows to its peers.")
+
+
+class PeerTestBody(Body):
+    """Which way to test."""
+
+    node: NodeName = Field(description="The node that connects.", examples=["node-a"])
+    peer: NodeName = Field(description="The node that it connects to.", examples=["node-b"])
+
+
+class PeerTestView(BaseModel):
+    """One test: under way, over without an answer, or finished."""
+
+    id: int
+    node: str
+    peer: str
+    requested_by: str
+    requested_at: datetime
+    finished_at: datetime | None
+    is_over: bool = Field(description="The node did not finish in time; nothing more will come.")
+    is_ok: bool | None = Field(description="Whether pushes can pass; null: unknown.")
+    text: str
+    lines: list[PeerTestLine] = Field(description="The steps done so far.")
+
+
+@router.get("", dependencies=[READ])
+def list_ssh(store: StoreDep) -> list[NodeSshView]:
+    """List all nodes with the fingerprints of their SSH keys."""
+    with store.database.read() as session:
+        return ssh_views(store, session)
+
+
+@router.post("/{name}/rotation", responses=NOT_FOUND)
+def rotate_key(name: NodeKey, caller: AdminCaller, store: StoreDep) -> NodeSshView:
+    """Have a node replace its SSH key.
+
+    The node makes a new key and shows it; its peers let in both; when the new one has reached every
+    peer it is used, and the old one is let in no longer. A peer that cannot be reached holds this
+    up, and the old key stays in use meanwhile. Asked again, nothing changes.
+    """
+    with store.database.write() as session:
+        store.read_item(session, NODES, name)
+        ssh_keys.request_rotation(session, name, caller.actor)
+        return _one(store, session, name)
+
+
+@router.delete("/{name}/rotation", responses=NOT_FOUND)
+def cancel_rotation(name: NodeKey, caller: AdminCaller, store: StoreDep) -> NodeSshView:
+    """Have a node keep its SSH key after all."""
+    with store.database.write() as session:
+        store.read_item(session, NODES, name)
+        ssh_keys.cancel_rotation(session, name, caller.actor)
+        return _one(store, session, name)
+
+
+@router.post("/tests", status_code=status.HTTP_201_CREATED, responses=NOT_FOUND)
+def test_peer(body: PeerTestBody, caller: OperateCaller, store: StoreDep) -> PeerTestView:
+    """Have a node take each step of a push to a peer, without pushing anything.
+
+    The node learns of it with its next heartbeat and reports each step when it is done. Ask for the
+    test by its number until it is finished or over.
+    """
+    row = peer_tests.request_test(store, body.node, body.peer, caller.actor)
+    with store.database.read() as session:
+        return _test_view(session, row)
+
+
+@router.get("/tests/{number}", responses=NOT_FOUND, dependencies=[READ])
+def read_peer_test(number: TestKey, store: StoreDep) -> PeerTestView:
+    """Show a test with the steps that are done; it is kept for a day."""
+    with store.database.read() as session:
+        return _test_view(session, node_tests.read(session, PeerTestRow, number, peer_tests.WHAT))
+
+
+def ssh_views(store: ClusterStore, session: Session) -> list[NodeSshView]:
+    """Return what is known of SSH on each node, by name."""
+    known = {row.name: row for row in agents.list_agents(session)}
+    return [
+        NodeSshView(
+            node=node.name,
+            address=node.address,
+            ssh_user=node.ssh_user,
+            ssh_port=node.ssh_port,
+            **_keys(known.get(node.name)),
+        )
+        for node in store.read_items(session, NODES)
+    ]
+
+
+def _one(store: ClusterStore, session: Session, name: str) -> NodeSshView:
+    return next(view for view in ssh_views(store, session) if view.node == name)
+
+
+def _keys(row: AgentRow | None) -> dict[str, object]:
+    is_enrolled = row is not None and agents.is_active(row)
+    if row is None or not is_enrolled:
+        row = AgentRow(name="")
+    asked_s = row.ssh_replace_at
+    return {
+        "is_enrolled": is_enrolled,
+        "client_key": _key(row.ssh_public_key),
+        "next_key": _key(row.ssh_next_public_key),
+        "is_rotating": row.ssh_replace is not None,
+        "rotation_asked_at": None if asked_s is None else datetime.fromtimestamp(asked_s, UTC),
+        "host_keys": [_key(key) for key in row.ssh_host_keys],
+    }
+
+
+def _key(line: str | None) -> SshKeyView | None:
+    if line is None:
+        return None
+    return SshKeyView(type=line.split(" ")[0], fingerprint=fingerprint(line))
+
+
+def _test_view(session: Session, row: PeerTestRow) -> PeerTestView:
+    finished_s = row.finished_at
+    return PeerTestView(
+        **row.model_dump(exclude={"requested_at", "finished_at"}),
+        requested_at=datetime.fromtimestamp(row.requested_at, UTC),
+        finished_at=None if finished_s is None else datetime.fromtimestamp(finished_s, UTC),
+        is_over=node_tests.is_over(session, row),
+    )

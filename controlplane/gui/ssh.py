@@ -1,0 +1,144 @@
+"""SSH between the nodes, as pages: keys, how to reach each node, rotation, tests of peers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import Response
+
+from controlplane.api.cluster_access import NodeKey, StoreDep
+from controlplane.api.ssh import PeerTestBody, TestKey, read_peer_test, ssh_views
+from controlplane.core.spec import NodeSpec
+from controlplane.errors import ControlPlaneError
+from controlplane.gui.forms import Field, FilledForm, Form, Posted, Widget
+from controlplane.gui.language import N_
+from controlplane.gui.shell import AdminShell, OperateShell, ReadShell, Shell, page_router
+from controlplane.store import ssh_keys
+from controlplane.store.cluster import ClusterStore
+from controlplane.store.nouns import NODES
+from controlplane.store.peer_tests import request_test
+from nodeagent.core.ssh_wire import PeerTestStep
+
+router = page_router()
+
+STEPS: Final = {
+    PeerTestStep.ADDRESS: N_("Address"),
+    PeerTestStep.CONNECT: N_("Connection"),
+    PeerTestStep.HOST_KEY: N_("Host key"),
+    PeerTestStep.LOGIN: N_("Login"),
+    PeerTestStep.RECEIVER: N_("Receiver"),
+    PeerTestStep.SPACE: N_("Disk space"),
+    PeerTestStep.RSYNC: N_("rsync"),
+    PeerTestStep.CLOCK: N_("Clock"),
+}
+REACH: Final = Form(
+    (
+        Field(
+            "ssh_user",
+            N_("SSH user"),
+            hint=N_("Whom the peers log in as on this node; what they may run stays the receiver."),
+            is_required=True,
+            attributes={"maxlength": "32", "autocomplete": "off"},
+        ),
+        Field(
+            "ssh_port",
+            N_("SSH port"),
+            hint=N_("Where sshd listens on this node, usually 22."),
+            widget=Widget.NUMBER,
+            is_required=True,
+            attributes={"min": "1", "max": "65535"},
+        ),
+    )
+)
+
+
+@router.get("/ssh")
+def ssh_page(shell: ReadShell, store: StoreDep) -> Response:
+    """Show the keys of all nodes; while one is being replaced, the page looks again."""
+    return _listing(shell, store)
+
+
+@router.post("/ssh/{name}/rotation")
+def rotate(name: NodeKey, shell: AdminShell, store: StoreDep) -> Response:
+    """Ask for a new key."""
+    actor = shell.signed_in.actor
+    try:
+        with store.database.write() as session:
+            store.read_item(session, NODES, name)
+            ssh_keys.request_rotation(session, name, actor)
+    except ControlPlaneError as error:
+        return _listing(shell, store, error)
+    return shell.done("/ssh", shell.text(N_("%(node)s was asked for a new key."), node=name))
+
+
+@router.post("/ssh/{name}/rotation/cancel")
+def keep(name: NodeKey, shell: AdminShell, store: StoreDep) -> Response:
+    """Have the node keep its key."""
+    actor = shell.signed_in.actor
+    try:
+        with store.database.write() as session:
+            ssh_keys.cancel_rotation(session, name, actor)
+    except ControlPlaneError as error:
+        return _listing(shell, store, error)
+    return shell.done("/ssh", shell.text(N_("%(node)s keeps its key."), node=name))
+
+
+@router.post("/ssh/{name}/tests/{peer}")
+def test_peer(name: NodeKey, peer: NodeKey, shell: OperateShell, store: StoreDep) -> Response:
+    """Ask the node to test a peer, and show what comes of it."""
+    body = PeerTestBody(node=name, peer=peer)
+    try:
+        row = request_test(store, body.node, body.peer, shell.signed_in.actor)
+    except ControlPlaneError as error:
+        return _listing(shell, store, error)
+    return shell.redirect(f"/ssh/tests/{row.id}")
+
+
+@router.get("/ssh/tests/{number}")
+def test_page(number: TestKey, shell: ReadShell, store: StoreDep) -> Response:
+    """Show a test; the page asks again until its last step is done."""
+    test = read_peer_test(number, store)
+    done = {line.step: line for line in test.lines}
+    steps = [(label, done.get(step)) for step, label in STEPS.items()]
+    is_running = test.finished_at is None and not test.is_over
+    return shell.page(
+        "ssh_test.html", block="result", test=test, steps=steps, is_running=is_running
+    )
+
+
+@router.get("/ssh/{name}/reach")
+def reach_page(name: NodeKey, shell: AdminShell, store: StoreDep) -> Response:
+    """Show how the peers reach a node."""
+    return _reach(shell, REACH.filled(store.item(NODES, name)), name)
+
+
+@router.post("/ssh/{name}/reach")
+def save_reach(name: NodeKey, shell: AdminShell, posted: Posted, store: StoreDep) -> Response:
+    """Change how the peers reach a node; it counts from their next heartbeat."""
+    form = REACH.posted(posted)
+    try:
+        with store.database.write() as session:
+            present = store.read_item(session, NODES, name)
+            rest = present.model_dump(exclude={"ssh_user", "ssh_port"})
+            store.put_in(session, NODES, form.build(NodeSpec, **rest), shell.signed_in.actor)
+    except ControlPlaneError as error:
+        return _reach(shell, form.refused(error), name, status=error.status)
+    return shell.done("/ssh", shell.text(N_("%(node)s is saved."), node=name))
+
+
+def _reach(shell: Shell, form: FilledForm, name: str, *, status: int = 200) -> Response:
+    return shell.page("ssh_reach.html", status=status, form=form, node=name)
+
+
+def _listing(shell: Shell, store: ClusterStore, error: ControlPlaneError | None = None) -> Response:
+    with store.database.read() as session:
+        views = ssh_views(store, session)
+    return shell.page(
+        "ssh.html",
+        status=200 if error is None else error.status,
+        block="listing",
+        nodes=views,
+        names=[view.node for view in views],
+        is_rotating=any(view.is_rotating for view in views),
+        error=None if error is None else error.detail,
+    )

@@ -1,0 +1,389 @@
+"""SSH by the API: fingerprints, rotation from the wish to the new key, tests of peers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
+from controlplane.store.cluster_tables import NodeRow
+from controlplane.store.engine import Database
+from nodeagent.adapters import ssh_files
+from nodeagent.adapters.peer import PeerAddress, PeerLink, SshFiles
+from nodeagent.adapters.peer_test import PeerTester
+from nodeagent.adapters.ssh_key import SshKey
+from nodeagent.core.contract import HeartbeatAnswer, HeartbeatRequest, NodeReport, Role
+from nodeagent.core.ssh_wire import (
+    PeerTestLine,
+    PeerTestQuestion,
+    PeerTestReport,
+    PeerTestStep,
+    PeerTestWish,
+    fingerprint,
+)
+from nodeagent.errands import peer_errand
+from nodeagent.errors import Unreachable
+from nodeagent.key_rotation import KeyRotation
+from tests.fakes.cluster_agents import enrol_agents
+from tests.fakes.enrolled_agent import HOST_KEY, SSH_KEY, EnrolledAgent
+from tests.fakes.loopback_sshd import REPOSITORY, LoopbackSshd
+
+SSH = "/api/v1/ssh"
+NEXT = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINextNextNextNextNextNextNextNextNextNextNex"
+LIMIT_S = 120.0
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="sshd lets root in only as root")
+
+
+@pytest.fixture
+def agents(pair: TestClient, sqlite_database: Database) -> dict[str, EnrolledAgent]:
+    """Give both nodes, enrolled."""
+    return enrol_agents(pair, sqlite_database, "node-a", "node-b")
+
+
+def beat(agent: EnrolledAgent, **changes: Any) -> HeartbeatAnswer:
+    """Send a heartbeat."""
+    request = HeartbeatRequest(report=NodeReport(role=Role.STANDBY), **changes)
+    answer = agent.post("heartbeat", request)
+    assert answer.status_code == 200, answer.text
+    return HeartbeatAnswer.model_validate_json(answer.content)
+
+
+def shown(client: TestClient, node: str = "node-a") -> dict[str, Any]:
+    """Return what the API says of a node's keys."""
+    views: list[dict[str, Any]] = client.get(SSH).json()
+    return next(view for view in views if view["node"] == node)
+
+
+def kinds(client: TestClient) -> list[str]:
+    """Return the kinds of all events."""
+    return [event["kind"] for event in client.get("/api/v1/events").json()]
+
+
+class TestFingerprints:
+    """What an operator compares."""
+
+    def test_of_both_keys_and_unknown_before_enrolment(
+        self, pair: TestClient, sqlite_database: Database
+    ) -> None:
+        """Nothing is made up for a node that never showed a key."""
+        before = shown(pair)
+        assert (before["client_key"], before["host_keys"]) == (None, [])
+        assert before["is_enrolled"] is False
+        enrol_agents(pair, sqlite_database, "node-a")
+        after = shown(pair)
+        assert after["client_key"]["fingerprint"] == fingerprint(SSH_KEY)
+        assert after["host_keys"] == [{"type": "ssh-ed25519", "fingerprint": fingerprint(HOST_KEY)}]
+        assert (after["address"], after["ssh_user"], after["ssh_port"]) == (
+            "198.51.100.11",
+            "root",
+            22,
+        )
+
+    def test_a_revoked_node_shows_none(
+        self, pair: TestClient, agents: dict[str, EnrolledAgent]
+    ) -> None:
+        """Its keys are trusted by nobody any more."""
+        assert agents
+        pair.post("/api/v1/nodes/node-a/revoke-key")
+        assert (shown(pair)["is_enrolled"], shown(pair)["client_key"]) == (False, None)
+
+
+class TestRotation:
+    """The wish, what the peers are told meanwhile, and its end."""
+
+    def test_peers_let_in_both_until_the_new_key_is_shown(
+        self, pair: TestClient, agents: dict[str, EnrolledAgent]
+    ) -> None:
+        """Asked twice it is one rotation; audited and an event, as is its end."""
+        for _ in range(2):
+            assert pair.post(f"{SSH}/node-a/rotation").json()["is_rotating"] is True
+        assert kinds(pair).count("ssh-rotation-requested") == 1
+        assert beat(agents["node-a"], ssh_public_key=SSH_KEY).ssh_replace == SSH_KEY
+        beat(agents["node-a"], ssh_public_key=SSH_KEY, ssh_next_public_key=NEXT)
+        assert shown(pair)["next_key"]["fingerprint"] == fingerprint(NEXT)
+        (peer,) = beat(agents["node-b"]).view.peers
+        assert (peer.ssh_public_key, peer.ssh_next_public_key) == (SSH_KEY, NEXT)
+        assert beat(agents["node-a"], ssh_public_key=NEXT).ssh_replace is None
+        (peer,) = beat(agents["node-b"]).view.peers
+        assert (peer.ssh_public_key, peer.ssh_next_public_key) == (NEXT, None)
+        now = shown(pair)
+        assert (now["is_rotating"], now["next_key"]) == (False, None)
+        assert kinds(pair).count("ssh-rotated") == 1
+        audited = [row["action"] for row in pair.get("/api/v1/audit").json()]
+        assert audited.count("ssh.rotate") == 1
+
+    def test_it_can_be_cancelled(self, pair: TestClient, agents: dict[str, EnrolledAgent]) -> None:
+        """The node is told no longer; a next key that it still shows stays let in."""
+        assert pair.delete(f"{SSH}/node-a/rotation").status_code == 404
+        pair.post(f"{SSH}/node-a/rotation")
+        beat(agents["node-a"], ssh_public_key=SSH_KEY, ssh_next_public_key=NEXT)
+        assert pair.delete(f"{SSH}/node-a/rotation").json()["is_rotating"] is False
+        answer = beat(agents["node-a"], ssh_public_key=SSH_KEY, ssh_next_public_key=NEXT)
+        assert answer.ssh_replace is None
+        assert beat(agents["node-b"]).view.peers[0].ssh_next_public_key == NEXT
+        beat(agents["node-a"], ssh_public_key=SSH_KEY)
+        assert beat(agents["node-b"]).view.peers[0].ssh_next_public_key is None
+
+    def test_a_bad_next_key_reaches_no_peer(
+        self, pair: TestClient, agents: dict[str, EnrolledAgent]
+    ) -> None:
+        """A line with options or a break would be written into authorized_keys."""
+        pair.post(f"{SSH}/node-a/rotation")
+        for bad in (f'command="sh" {NEXT}', f"{NEXT}\n{NEXT}", "no key"):
+            beat(agents["node-a"], ssh_public_key=SSH_KEY, ssh_next_public_key=bad)
+            assert beat(agents["node-b"]).view.peers[0].ssh_next_public_key is None
+
+    def test_who_and_what_is_refused(self, team: TestClient, pair: TestClient) -> None:
+        """A node that is not there or not enrolled."""
+        assert team
+        assert pair.post(f"{SSH}/node-c/rotation").status_code == 404
+        refused = pair.post(f"{SSH}/node-a/rotation")
+        assert (refused.status_code, refused.json()["detail"]) == (
+            409,
+            "node-a is not enrolled, so it has no SSH key.",
+        )
+
+
+class Peer:
+    """node-b on a real sshd, which lets in what its view of the cluster says."""
+
+    def __init__(self, root: Path) -> None:
+        self.sshd = LoopbackSshd(root)
+        config = root / "sshd_config"
+        config.write_text(f"{config.read_text()}ListenAddress 127.0.0.2\n")
+        self.host_key = " ".join((root / "host_key.pub").read_text().split()[:2])
+        (root / "known_hosts").write_text(f"[127.0.0.2]:{self.sshd.port} {self.host_key}\n")
+        program = f"env PYTHONPATH={REPOSITORY} {sys.executable} -m nodeagent.receive"
+        self.receiver = f"{program} --relay {self.sshd.relay} --state {self.sshd.state}"
+        self.sshd.start()
+
+    def follow(self, agent: EnrolledAgent) -> None:
+        """Take one heartbeat and write authorized_keys as the agent does."""
+        view = beat(agent, ssh_host_keys=(self.host_key,)).view
+        text = ssh_files._authorized_keys(view.peers, self.receiver)
+        (self.sshd.root / "authorized_keys").write_text(text)
+
+    def files(self, identity: Path) -> SshFiles:
+        """Return what a node reaches it with."""
+        return SshFiles(identity, self.sshd.root / "known_hosts", self.sshd.root / "run")
+
+    def ping(self, identity: Path) -> None:
+        """Reach the receiver over a fresh connection with this key; raises `Unreachable`."""
+        address = PeerAddress("node-b", "127.0.0.2", "root", self.sshd.port)
+        link = PeerLink(address, self.files(identity))
+        try:
+            link.ask({"op": "ping"})
+        finally:
+            link.close()
+
+
+@pytest.fixture
+def peer(tmp_path: Path) -> Iterator[Peer]:
+    """Run node-b's sshd."""
+    made = Peer(tmp_path / "p")
+    yield made
+    made.sshd.stop()
+
+
+@pytest.fixture
+def loopback(
+    agents: dict[str, EnrolledAgent], peer: Peer, sqlite_database: Database
+) -> dict[str, EnrolledAgent]:
+    """Put both nodes on the loopback, where that sshd is; the API takes no such address."""
+    with sqlite_database.write() as session:
+        for name, address in (("node-a", "127.0.0.1"), ("node-b", "127.0.0.2")):
+            row = session.get_one(NodeRow, name)
+            row.address, row.ssh_port = address, peer.sshd.port
+            session.add(row)
+    return agents
+
+
+@as_root
+def test_a_key_is_replaced_and_no_login_fails_meanwhile(
+    pair: TestClient, loopback: dict[str, EnrolledAgent], peer: Peer, tmp_path: Path
+) -> None:
+    """With a real sshd: at every moment the key in use is let in, in the end the old is not."""
+    key = SshKey(tmp_path / "a")
+    key.make()
+    first, old = key.public_key(), tmp_path / "old"
+    shutil.copy(key.file, old)
+    beat(loopback["node-a"], ssh_public_key=first)
+    peer.follow(loopback["node-b"])
+    notes: list[tuple[str, str]] = []
+    rotation = KeyRotation(
+        key, peer.files(key.file), lambda *note: notes.append(note), lambda: None
+    )
+    pair.post(f"{SSH}/node-a/rotation")
+    until_s = time.monotonic() + LIMIT_S
+    while shown(pair)["is_rotating"]:
+        assert time.monotonic() < until_s, notes
+        public, following = key.shown()
+        answer = beat(loopback["node-a"], ssh_public_key=public, ssh_next_public_key=following)
+        rotation.follow(answer.ssh_replace, answer.view.peers)
+        peer.ping(key.file)
+        peer.follow(loopback["node-b"])
+        peer.ping(key.file)
+    rotation.stop()
+    assert key.public_key() != first
+    assert shown(pair)["client_key"]["fingerprint"] == fingerprint(key.public_key())
+    peer.follow(loopback["node-b"])
+    peer.ping(key.file)
+    with pytest.raises(Unreachable, match="Permission denied"):
+        peer.ping(old)
+
+
+@as_root
+def test_a_peer_that_does_not_let_it_in_holds_the_rotation_up(
+    pair: TestClient, loopback: dict[str, EnrolledAgent], peer: Peer, tmp_path: Path
+) -> None:
+    """The old key stays in use, the reason is noted; cancelled, the new one is thrown away."""
+    key = SshKey(tmp_path / "a")
+    key.make()
+    first = key.public_key()
+    beat(loopback["node-a"], ssh_public_key=first)
+    peer.follow(loopback["node-b"])
+    notes: list[tuple[str, str]] = []
+    rotation = KeyRotation(
+        key, peer.files(key.file), lambda *note: notes.append(note), lambda: None
+    )
+    pair.post(f"{SSH}/node-a/rotation")
+    until_s = time.monotonic() + LIMIT_S
+    while not notes:
+        assert time.monotonic() < until_s
+        answer = beat(loopback["node-a"], ssh_public_key=key.public_key())  # the next: never shown
+        rotation.follow(answer.ssh_replace, answer.view.peers)
+        peer.follow(loopback["node-b"])
+    assert notes[0][0] == "ssh-rotation-waits"
+    assert "node-b" in notes[0][1]
+    assert key.public_key() == first
+    pair.delete(f"{SSH}/node-a/rotation")
+    while key.next_file.exists():
+        assert time.monotonic() < until_s
+        answer = beat(loopback["node-a"], ssh_public_key=key.public_key())
+        rotation.follow(answer.ssh_replace, answer.view.peers)
+    rotation.stop()
+    assert key.public_key() == first
+    peer.ping(key.file)
+
+
+class Calls:
+    """The agent's calls of a peer test over a test client."""
+
+    def __init__(self, agent: EnrolledAgent) -> None:
+        self.agent = agent
+        self.reports: list[PeerTestReport] = []
+
+    def peer_test(self, question: PeerTestQuestion) -> PeerTestWish:
+        """Fetch which peer is meant."""
+        answer = self.agent.post("peer_test", question)
+        return PeerTestWish.model_validate_json(answer.content)
+
+    def report_peer_test(self, report: PeerTestReport) -> None:
+        """Report the steps so far."""
+        assert self.agent.post("peer_test_done", report).status_code == 204
+        self.reports.append(report)
+
+
+class TestPeerTests:
+    """Asked for, carried out by the node, shown step by step."""
+
+    @as_root
+    def test_from_the_wish_to_the_last_step(
+        self, pair: TestClient, loopback: dict[str, EnrolledAgent], peer: Peer, tmp_path: Path
+    ) -> None:
+        """By a real agent's errand over a real sshd."""
+        key = SshKey(tmp_path / "a")
+        key.make()
+        beat(loopback["node-a"], ssh_public_key=key.public_key())
+        peer.follow(loopback["node-b"])
+        asked = pair.post(f"{SSH}/tests", json={"node": "node-a", "peer": "node-b"})
+        assert asked.status_code == 201, asked.text
+        calls = Calls(loopback["node-a"])
+        errand = peer_errand(calls, PeerTester(peer.files(key.file)))
+        errand.follow(beat(loopback["node-a"]).peer_test)
+        where, until_s = f"{SSH}/tests/{asked.json()['id']}", time.monotonic() + LIMIT_S
+        while (test := pair.get(where).json())["finished_at"] is None:
+            assert time.monotonic() < until_s, test
+            time.sleep(0.05)
+        errand.stop()
+        assert (test["is_ok"], len(test["lines"])) == (True, len(PeerTestStep)), test
+        assert beat(loopback["node-a"]).peer_test is None
+
+    def test_steps_grow_and_a_finished_test_stays(
+        self, pair: TestClient, agents: dict[str, EnrolledAgent]
+    ) -> None:
+        """A late report of fewer steps takes nothing back."""
+        number = pair.post(f"{SSH}/tests", json={"node": "node-a", "peer": "node-b"}).json()["id"]
+        lines = tuple(
+            PeerTestLine(step=step, ok=True, text="fine \x00")
+            for step in (PeerTestStep.ADDRESS, PeerTestStep.CONNECT)
+        )
+        calls = Calls(agents["node-a"])
+        calls.report_peer_test(PeerTestReport(id=number, ok=None, lines=lines))
+        calls.report_peer_test(PeerTestReport(id=number, ok=None, lines=lines[:1]))
+        test = pair.get(f"{SSH}/tests/{number}").json()
+        assert ([line["step"] for line in test["lines"]], test["is_ok"]) == (
+            ["address", "connect"],
+            None,
+        )
+        assert test["lines"][0]["text"] == "fine \ufffd"
+        calls.report_peer_test(PeerTestReport(id=number, ok=False, text="no", lines=lines))
+        calls.report_peer_test(PeerTestReport(id=number, ok=True, text="yes", lines=lines))
+        assert pair.get(f"{SSH}/tests/{number}").json()["text"] == "no"
+
+    def test_another_node_neither_reads_nor_reports(
+        self, pair: TestClient, agents: dict[str, EnrolledAgent]
+    ) -> None:
+        """A wish is for the node that was asked."""
+        number = pair.post(f"{SSH}/tests", json={"node": "node-a", "peer": "node-b"}).json()["id"]
+        assert beat(agents["node-b"]).peer_test is None
+        assert agents["node-b"].post("peer_test", PeerTestQuestion(id=number)).status_code == 404
+        report = PeerTestReport(id=number, ok=True)
+        assert agents["node-b"].post("peer_test_done", report).status_code == 404
+
+    def test_one_at_a_time_and_a_silent_node_ends_it(
+        self, pair: TestClient, agents: dict[str, EnrolledAgent], sqlite_database: Database
+    ) -> None:
+        """After a minute nobody waits any more."""
+        assert agents
+        body = {"node": "node-a", "peer": "node-b"}
+        number = pair.post(f"{SSH}/tests", json=body).json()["id"]
+        assert pair.post(f"{SSH}/tests", json=body).status_code == 409
+        with sqlite_database.write() as session:
+            session.execute(text("UPDATE peer_tests SET requested_at = requested_at - 61"))
+        assert pair.get(f"{SSH}/tests/{number}").json()["is_over"] is True
+        assert pair.post(f"{SSH}/tests", json=body).status_code == 201
+
+    @pytest.mark.parametrize(
+        ("way", "status", "words"),
+        [
+            (("node-a", "node-a"), 422, "A node is not its own peer."),
+            (("node-c", "node-a"), 404, "There is no node node-c."),
+            (("node-a", "node-c"), 404, "There is no node node-c."),
+            (("node-b", "node-a"), 409, "node-b is not enrolled, so it cannot test a peer."),
+            (("..", "node-a"), 422, ""),
+        ],
+    )
+    def test_what_cannot_be_tested_is_one_sentence(
+        self,
+        pair: TestClient,
+        sqlite_database: Database,
+        *,
+        way: tuple[str, str],
+        status: int,
+        words: str,
+    ) -> None:
+        """Nothing is asked of any node."""
+        enrol_agents(pair, sqlite_database, "node-a")
+        answer = pair.post(f"{SSH}/tests", json=dict(zip(("node", "peer"), way, strict=True)))
+        assert answer.status_code == status
+        assert words in answer.text
+        assert pair.get(f"{SSH}/tests/1").status_code == 404

@@ -1,0 +1,150 @@
+"""The SSH pages: fingerprints, rotation, a test that grows step by step, and for whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
+from controlplane.core.permissions import UserRole
+from controlplane.store.engine import Database
+from controlplane.store.ownership_tables import AgentRow
+from controlplane.store.peer_tests import take_report
+from nodeagent.core.ssh_wire import PeerTestLine, PeerTestReport, PeerTestStep, fingerprint
+from tests.fakes.cluster_agents import enrol_agents
+from tests.fakes.enrolled_agent import HOST_KEY, SSH_KEY
+from tests.gui.conftest import post
+from tests.gui.test_mail import HOSTILE, open_as
+
+ROTATE, KEEP = "/ssh/node-a/rotation", "/ssh/node-a/rotation/cancel"
+TEST = "/ssh/node-a/tests/node-b"
+
+
+@pytest.fixture
+def enrolled(watched: TestClient, sqlite_database: Database) -> TestClient:
+    """Give a browser of the Admin, with node-a enrolled and node-b not."""
+    enrol_agents(watched, sqlite_database, "node-a")
+    return watched
+
+
+def agent_row(database: Database) -> AgentRow:
+    """Return what is stored of node-a."""
+    with database.read() as session:
+        return session.get_one(AgentRow, "node-a")
+
+
+def test_fingerprints_are_shown_and_nothing_is_made_up(enrolled: TestClient) -> None:
+    """Of the node that showed keys; the other says unknown."""
+    page = enrolled.get("/ssh").text
+    for key in (SSH_KEY, HOST_KEY):
+        assert str(fingerprint(key)) in page
+    assert "root@198.51.100.11 port 22" in page
+    assert page.count("not enrolled") == 1
+    assert page.count(">unknown<") == 2
+    assert TEST in page
+    assert "/ssh/node-b/tests/node-a" not in page
+
+
+def test_a_key_is_replaced_by_a_button_and_kept_by_another(
+    enrolled: TestClient, sqlite_database: Database
+) -> None:
+    """While it is under way the page looks again by itself."""
+    assert 'hx-get="/ssh"' not in enrolled.get("/ssh").text
+    asked = post(enrolled, ROTATE)
+    assert (asked.status_code, asked.headers["location"]) == (303, "/ssh")
+    page = enrolled.get("/ssh").text
+    assert "node-a was asked for a new key." in page
+    assert 'hx-get="/ssh"' in page
+    assert "not made yet" in page
+    assert agent_row(sqlite_database).ssh_replace == SSH_KEY
+    assert post(enrolled, KEEP).status_code == 303
+    assert agent_row(sqlite_database).ssh_replace is None
+    late = post(enrolled, KEEP)
+    assert late.status_code == 404
+    assert "No rotation of the SSH key of node-a is under way." in late.text
+
+
+def test_a_node_without_a_key_has_none_to_replace(enrolled: TestClient) -> None:
+    """One sentence above the list."""
+    refused = post(enrolled, "/ssh/node-b/rotation")
+    assert refused.status_code == 409
+    assert "node-b is not enrolled, so it has no SSH key." in refused.text
+    assert "root@198.51.100.12" in refused.text
+
+
+def report(database: Database, number: int, **values: Any) -> None:
+    """Have node-a report on a test."""
+    with database.write() as session:
+        take_report(session, "node-a", PeerTestReport(id=number, **values))
+
+
+def test_steps_appear_one_by_one(enrolled: TestClient, sqlite_database: Database) -> None:
+    """The page asks again until the last one; what a host says stays text."""
+    path = post(enrolled, TEST).headers["location"]
+    number = int(path.rpartition("/")[2])
+    waits = enrolled.get(path).text
+    assert f'hx-get="{path}"' in waits
+    assert waits.count("not done") == len(PeerTestStep)
+    first = PeerTestLine(step=PeerTestStep.ADDRESS, ok=True, text="node-b is 198.51.100.12.")
+    report(sqlite_database, number, ok=None, lines=(first,))
+    grown = enrolled.get(path).text
+    assert grown.count("not done") == len(PeerTestStep) - 1
+    assert f'hx-get="{path}"' in grown
+    second = PeerTestLine(step=PeerTestStep.CONNECT, ok=False, text=HOSTILE)
+    report(sqlite_database, number, ok=False, text=HOSTILE, lines=(first, second))
+    ended = enrolled.get(path).text
+    assert f'hx-get="{path}"' not in ended
+    assert "<script>alert" not in ended
+    assert ended.count("&lt;script&gt;alert") == 2
+    assert "failed" in ended
+
+
+def test_a_silent_node_leaves_it_unknown(enrolled: TestClient, sqlite_database: Database) -> None:
+    """Neither good nor bad is made of it."""
+    path = post(enrolled, TEST).headers["location"]
+    busy = post(enrolled, TEST)
+    assert busy.status_code == 409
+    assert "node-a is testing a peer already" in busy.text
+    with sqlite_database.write() as session:
+        session.execute(text("UPDATE peer_tests SET requested_at = requested_at - 61"))
+    page = enrolled.get(path).text
+    assert "whether it reaches node-b is unknown." in page
+    assert f'hx-get="{path}"' not in page
+
+
+def test_user_and_port_are_checked_and_nothing_typed_is_lost(enrolled: TestClient) -> None:
+    """Beside each field; saved, the rest of the node stays as it was."""
+    path = "/ssh/node-a/reach"
+    assert 'value="root"' in enrolled.get(path).text
+    wrong = post(enrolled, path, ssh_user=HOSTILE, ssh_port="70000")
+    assert wrong.status_code == 422
+    assert 'id="f-ssh_user-error"' in wrong.text
+    assert 'value="70000"' in wrong.text
+    assert "<script>alert" not in wrong.text
+    before = enrolled.get("/api/v1/nodes/node-a").json()["node"]
+    assert before["ssh_user"] == "root"
+    assert post(enrolled, path, ssh_user="relay", ssh_port="2222").status_code == 303
+    after = enrolled.get("/api/v1/nodes/node-a").json()["node"]
+    assert after == {**before, "ssh_user": "relay", "ssh_port": 2222}
+    assert enrolled.get("/ssh/node-z/reach").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("role", "may_test"), [(UserRole.READ_ONLY, False), (UserRole.OPERATOR, True)]
+)
+def test_buttons_and_calls_are_for_their_roles(
+    enrolled: TestClient, sqlite_database: Database, role: UserRole, *, may_test: bool
+) -> None:
+    """Everybody sees fingerprints; what a role may not do is neither shown nor done."""
+    visitor = open_as(enrolled, sqlite_database, role)
+    page = visitor.get("/ssh").text
+    assert "root@198.51.100.11" in page
+    assert (f'action="{TEST}"' in page) is may_test
+    assert "/rotation" not in page
+    assert "/reach" not in page
+    assert post(visitor, TEST).status_code == (303 if may_test else 403)
+    assert post(visitor, ROTATE).status_code == 403
+    assert post(visitor, "/ssh/node-a/reach", ssh_user="x", ssh_port="1").status_code == 403
+    assert agent_row(sqlite_database).ssh_replace is None
