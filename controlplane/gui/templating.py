@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
@@ -53,7 +53,8 @@ def environment(language: str) -> Environment:
         found.gettext, found.ngettext, newstyle=True
     )
     localizer = Localizer(language)
-    made.globals["ngettext"] = _counted(made.globals["ngettext"], localizer)
+    plural = cast("Callable[..., str]", made.globals["ngettext"])
+    made.globals["ngettext"] = _counted(plural, localizer)
     for write in (
         localizer.number,
         localizer.percent,

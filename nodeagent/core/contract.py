@@ -2,8 +2,8 @@
 
 Both sides import this module, `queue_contract` and the `*_wire` ones beside it, and nothing else of
 one another. Times are seconds; `*_at` is a UTC timestamp of the control plane's database clock
-unless a docstring says otherwise. `AGENT_API` lists the REST calls; all are POST but where a comment
-says GET, and all are authenticated by the node's own key except `enrol`.
+unless a docstring says otherwise. `AGENT_API` lists the REST calls; all are POST but where a
+comment says GET, and all are authenticated by the node's key except `enrol`.
 """
 
 from __future__ import annotations
