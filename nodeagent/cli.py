@@ -60,6 +60,7 @@ def enrol(
     _secret, dot, fingerprint = token.rpartition(".")
     if not dot:
         raise Refused("The token is not whole: it has no certificate fingerprint.")
+    ca_pem = fetch_ca(url, fingerprint)
     identity.make_keys()
     try:
         request = EnrolRequest(
@@ -71,7 +72,6 @@ def enrol(
         )
     except ValidationError as error:
         raise Refused(f"{node!r} is not a node name.") from error
-    ca_pem = fetch_ca(url, fingerprint)
     answer = send_enrolment(url, ca_pem, request)
     Ledger(settings.state_directory).note_instance(answer.instance_id)
     identity.save_enrolment(answer.node, url, answer.ca_pem)

@@ -81,12 +81,12 @@ class ControlPlaneClient:
         )
         try:
             response = self._client.send(request)
-        except (httpx2.TransportError, ssl.SSLError) as error:
+        except (httpx2.RequestError, ssl.SSLError) as error:
             raise Unreachable(f"The control plane does not answer ({error}).") from error
-        if response.status_code >= 500:  # noqa: PLR2004 - RFC 9110
-            raise Unreachable(_refusal(response))
-        if response.is_error:
+        if response.is_client_error:
             raise Refused(_refusal(response))
+        if not response.is_success:
+            raise Unreachable(_refusal(response))
         return response
 
     def _call(
@@ -174,11 +174,22 @@ class ControlPlaneClient:
         self._send("POST", "switchover_done", result, READ_TIMEOUT_S)
 
 
+def _check_address(url: str) -> None:
+    """Refuse what the one-time token must not be sent to; raises `Refused`."""
+    try:
+        address = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise Refused(f"The control plane's address cannot be read: {error}") from error
+    if address.scheme != "https" or not address.host:
+        raise Refused("The control plane's address begins with https://.")
+
+
 def fetch_ca(url: str, fingerprint: str) -> str:
     """Return the control plane's CA as PEM after checking it against the token's fingerprint.
 
     Nothing secret is sent: the connection is not trusted until the fingerprint matches.
     """
+    _check_address(url)
     try:
         with httpx2.Client(base_url=url, verify=False, trust_env=False) as client:
             response = client.get(
