@@ -62,13 +62,12 @@ class MailLog:
         """Return the lines after `position`, None if there are none yet; None: from the start."""
         if position is None:
             return self._begin(self._path)
+        if self._file is not None and not _has_head(self._file, position):
+            self.close()  # truncated; logrotate(8) may have made a copy before
         if self._file is None:
             self._file = self._find(position)
             if self._file is None:
                 return self._after_loss(position)
-        if not _has_head(self._file, position):  # truncated and written anew
-            self.close()
-            return self._begin(self._path)
         return self._next_lines(position) or self._after_rotation(position)
 
     def end(self) -> Position | None:
@@ -118,8 +117,9 @@ class MailLog:
         late = self._next_lines(position)  # written before the next file was begun
         if late is not None:
             return late
-        torn = _read_at(self._file, position.offset, CHUNK_BYTES).decode(errors="replace")
-        chunk = self._begin(following)
+        rest = _try_to_read(self._file, position.offset, CHUNK_BYTES)
+        torn = (rest or b"").decode(errors="replace")
+        chunk = self._begin(following, is_after_gap=rest is None)
         if chunk is None or not torn:
             return chunk
         return replace(chunk, lines=(torn, *chunk.lines))
@@ -166,12 +166,14 @@ class MailLog:
 
     def _rotated(self) -> Iterator[Path]:
         """Yield the log's older files, those that are not compressed first."""
-        names = sorted(self._path.parent.glob(f"{self._path.name}.*"))
+        names = sorted(self._path.parent.glob(f"{self._path.name}[.-]*"))
         yield from (path for path in names if path.suffix != COMPRESSED)
         yield from (path for path in names if path.suffix == COMPRESSED)
 
 
 def _open(path: Path) -> LogFile | None:
+    if not path.is_file():  # a pipe would wait for its writer
+        return None
     try:
         if path.suffix == COMPRESSED:
             return gzip.GzipFile(path, "rb")
@@ -180,12 +182,17 @@ def _open(path: Path) -> LogFile | None:
         return None
 
 
-def _read_at(file: LogFile, offset: int, size: int) -> bytes:
+def _try_to_read(file: LogFile, offset: int, size: int) -> bytes | None:
+    """Return what stands there, None where a file does not end but break off."""
     try:
         file.seek(offset)
         return file.read(size)
     except _UNREADABLE:
-        return b""
+        return None
+
+
+def _read_at(file: LogFile, offset: int, size: int) -> bytes:
+    return _try_to_read(file, offset, size) or b""
 
 
 def _start_of(file: LogFile) -> Position | None:
