@@ -17,7 +17,6 @@ from nodeagent.core.queue_files import pointer_target, read_length
 
 _SIZE, _TIME, _SENDER, _RECIPIENT = b"C", b"T", b"S", b"R"
 _CONTENT, _POINTER, _END = b"M", b"p", b"E"
-_MOST_RECORDS: Final = 1_000_000
 _MOST_DIGITS: Final = 15
 _TRIED_HOST = re.compile(
     r"(?:connect to|[Hh]ost|connection with|conversation with) ([^\s\[\]]+)\[|\bfor name=([^\s,;]+)"
@@ -58,16 +57,18 @@ def parse_envelope(data: Readable) -> Envelope | None:
     sender = ""
     recipients: list[str] = []
     offset = 0
-    for _ in range(_MOST_RECORDS):
+    jumped_from: set[int] = set()
+    while True:
         kind, body, end = _record(data, offset)
-        if not kind or end > len(data):
-            return None
+        if not kind or end > len(data) or body in jumped_from:
+            return None  # torn, or in a circle
         offset = end
         if kind == _END:
             return Envelope(arrived_at, size_bytes, sender, tuple(recipients))
         if kind == _CONTENT:
             offset = max(end, content_end)
         elif kind == _POINTER:
+            jumped_from.add(body)
             offset = pointer_target(data[body:end]) or end
         elif kind == _RECIPIENT:
             recipients.append(_text(data[body:end]))
@@ -78,7 +79,6 @@ def parse_envelope(data: Readable) -> Envelope | None:
         elif kind == _SIZE:
             size_bytes = _number(data[body:end], 0)
             content_end = size_bytes + _number(data[body:end], 1)
-    return None
 
 
 def parse_deferrals(text: str) -> dict[str, Deferral]:

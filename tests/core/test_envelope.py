@@ -59,6 +59,34 @@ def test_a_pointer_is_followed() -> None:
     assert found.recipients == ("b@x.test", "late@x.test")
 
 
+def test_pointers_in_a_circle_have_no_envelope() -> None:
+    """A circle ends at its first turn: its recipients do not fill the memory."""
+    head = record("C", b"1") + record("S", b"a@x.test")
+    data = head + record("R", b"b" * 10_000) + record("p", b"%15d" % len(head))
+    assert parse_envelope(data) is None
+    first = record("p", b"%15d" % (len(head) + 17))
+    assert parse_envelope(head + first + record("p", b"%15d" % len(head))) is None
+
+
+@given(st.lists(st.integers(0, 120), max_size=6), st.integers(0, 3))
+def test_any_pointers_end(targets: list[int], recipients: int) -> None:
+    """Wherever pointers lead, the reader ends and lists nothing without end."""
+    data = record("C", b"1")
+    for number in range(recipients):
+        data += record("R", b"%d@x.test" % number)
+    data += b"".join(record("p", b"%15d" % target) for target in targets) + record("E", b"")
+    found = parse_envelope(data)
+    assert found is None or len(found.recipients) <= recipients * (len(targets) + 1)
+
+
+def test_absurd_numbers_are_none() -> None:
+    """A size or a time of a damaged record is no number that a database has to refuse."""
+    data = record("C", b"9" * 40) + record("T", b"-5 x") + record("E", b"")
+    found = parse_envelope(data)
+    assert found is not None
+    assert (found.size_bytes, found.arrived_at) == (0, 0.0)
+
+
 def test_a_torn_file_has_no_envelope() -> None:
     """Every cut of a whole file is refused."""
     data = queue_file(recipients=(record("R", b"b@x.test"),))
