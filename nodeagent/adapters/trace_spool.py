@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
+
+from pydantic import ValidationError
 
 from nodeagent.adapters.mail_log import Position
 from nodeagent.core.trace_wire import (
@@ -96,8 +99,12 @@ class TraceSpool:
 
     def position(self) -> Position | None:
         """Return how far the log was read, None before the first line."""
-        text = self._state("position")
-        return None if text is None else Position(**json.loads(text))
+        with _translated(self._path):
+            text = self._state("position")
+        try:
+            return None if text is None else Position(**json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise BrokenState(f"{self._path} holds no place in the log.") from error
 
     def append(self, entries: Sequence[TraceEntry], position: Position | None) -> None:
         """Keep what was read, and how far; it is on disk when this returns, or none of it is."""
@@ -125,7 +132,7 @@ class TraceSpool:
         for number, size, data in rows:
             if size_bytes <= goal_bytes:
                 break
-            entry = TraceEntry.model_validate_json(data)
+            entry = _read_entry(data)
             lost += (entry.lost or 0) if entry.kind is TraceKind.GAP else 1
             last, at = number, entry.at
             size_bytes -= size
@@ -151,7 +158,7 @@ class TraceSpool:
             left_bytes -= size
             if found and left_bytes < 0:
                 break
-            entry = TraceEntry.model_validate_json(data)
+            entry = _read_entry(data)
             found.append(NumberedEntry(number=number, entry=entry))
         return TraceBatch(stream=self.stream, entries=tuple(found)) if found else None
 
@@ -163,6 +170,15 @@ class TraceSpool:
             ).fetchone()
             self._database.execute("DELETE FROM entries WHERE number <= ?", (number,))
         self._size_bytes -= int(gone[0])
+
+
+def _read_entry(data: str) -> TraceEntry:
+    """Return a stored entry; one that only another version of us can read is a gap."""
+    try:
+        return TraceEntry.model_validate_json(data)
+    except ValidationError:
+        text = "A line that another version of the agent had kept could not be read."
+        return TraceEntry(at=time.time(), kind=TraceKind.GAP, text=text, lost=1)
 
 
 @contextmanager
