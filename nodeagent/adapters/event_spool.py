@@ -47,7 +47,8 @@ class EventSpool:
         with locked(self._lock):
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:
-                os.write(descriptor, line)
+                while line:  # a disk that is nearly full takes a part
+                    line = line[os.write(descriptor, line) :]
                 os.fsync(descriptor)
                 size_bytes = os.fstat(descriptor).st_size
             finally:

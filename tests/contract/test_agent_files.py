@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -190,6 +191,23 @@ class TestEventSpool:
             assert [event.text for event in spool.read()] in (["one", "two"], ["two"])
 
         assert every_death(prepare, check) >= 3
+
+    def test_a_disk_that_takes_half_of_an_event_has_not_taken_it(self, tmp_path):
+        """Who appended is told, and the half keeps no other event back."""
+        path = tmp_path / "events"
+        spool = EventSpool(path)
+        spool.append("config", "before")
+        size_bytes = path.stat().st_size
+
+        def fill(_number: int) -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes + 50, size_bytes + 50))
+            with pytest.raises(OSError, match="too large"):
+                spool.append("config", "never whole")
+
+        in_processes(1, fill)
+        assert path.stat().st_size == size_bytes + 50
+        spool.append("config", "after")
+        assert [event.text for event in spool.read()] == ["before", "after"]
 
     @pytest.mark.parametrize(
         "line", [b"torn {", b"[]", b"5", b'{"id": 5}', b'{"id": "x", "at": "never"}', b"\xff\x00"]
