@@ -124,7 +124,7 @@ class ConfigFiles:
             os.utime(temporary, (cool_at_s, cool_at_s))
         temporary.rename(path)
         path.chmod(int(file.mode, 8))
-        owner = pwd.getpwnam(file.owner)
+        owner = _user(file.owner)
         shutil.chown(path, owner.pw_uid, owner.pw_gid)
         for parent in path.relative_to(root).parents:
             if parent != Path():
@@ -147,13 +147,15 @@ class ConfigFiles:
         previous = self._read("live") or self._capture(bundle)
         is_restart = self._needs_restart(staging)
         write_private(self._state / "swapping.json", bundle.model_dump_json().encode())
-        self._install(bundle.files)
         try:
+            self._install(bundle.files)
             self._activate(staging, is_restart=is_restart)
-        except (Refused, ToolFailed) as error:
+        except (Refused, ToolFailed, OSError) as error:
             self._install(previous.files)
             self._activate(staging, is_restart=is_restart)
             (self._state / "swapping.json").unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise  # such as a full disk: tried again
             raise Refused(str(error)) from error
         if (self._state / "live.json").exists():
             (self._state / "live.json").rename(self._state / "previous.json")
@@ -202,6 +204,13 @@ class ConfigFiles:
         pid_file = self._root / "run/keepalived.pid"
         if (staging / KEEPALIVED).exists() and pid_file.exists():
             _run("kill", "-HUP", pid_file.read_text().strip())
+
+
+def _user(name: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(name)
+    except KeyError as error:
+        raise Refused(f"This host has no user {name!r} for a file of the config.") from error
 
 
 def _values(config: Path, names: tuple[str, ...]) -> list[str]:

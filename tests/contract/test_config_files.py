@@ -89,7 +89,7 @@ def relay(tmp_path_factory, tmp_path) -> Iterator[Relay]:
         instance.stop()
 
 
-def test_a_good_version_goes_live_and_the_next_replaces_it(relay):
+def test_a_good_version_goes_live_and_the_next_replaces_it(relay, tmp_path):
     """Tables are compiled, the server reloads, and the record says what is live."""
     assert relay.files.live_version() is None
     relay.files.apply(relay.bundle(1, "message_size_limit = 1000000\n"))
@@ -101,6 +101,8 @@ def test_a_good_version_goes_live_and_the_next_replaces_it(relay):
     relay.files.apply(relay.bundle(2, "message_size_limit = 2000000\n"))
     assert "SIZE 2000000" in relay.banner()
     assert relay.files.live_version() == 2
+    started = ConfigFiles(relay.postfix.root, tmp_path, relay.postfix.queue, relay.postfix.port)
+    assert started.live_version() == 2, "a restarted agent would apply it again"
 
 
 @pytest.mark.parametrize(
@@ -159,6 +161,41 @@ def test_a_server_that_does_not_come_back_gets_its_old_files_again(relay):
     assert {path: restored[path] for path in before} == before
     assert relay.files.live_version() is None
     assert relay.banner()
+
+
+def test_a_disk_that_fails_in_the_middle_of_a_swap_leaves_the_old_files(relay):
+    """P6: a table of the new version beside the main.cf of the old one is neither of them."""
+    relay.files.apply(relay.bundle(1, "message_size_limit = 1000000\n"))
+    before = {name: text for name, text in relay.snapshot().items() if not name.endswith("lmdb")}
+    table = ConfigFile(path="/etc/postfix/relay/transport", content="example.net discard:\n")
+    (relay.postfix.root / "etc/zz").write_text("a file where the next one wants a directory")
+    blocked = ConfigFile(path="/etc/zz/blocked", content="x")
+    files = (relay.bundle(2).files[0], table, blocked)
+    with pytest.raises(OSError, match="zz"):
+        relay.files.apply(seal(2, *files))
+    after = relay.snapshot()
+    assert {name: after[name] for name in before} == before
+    found = subprocess.run(
+        ["postmap", "-q", "example.net", f"lmdb:{relay.postfix.config}/relay/transport"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.stdout == ""
+    assert relay.files.live_version() == 1
+    (relay.postfix.root / "etc/zz").unlink()
+    relay.files.apply(seal(2, *files))
+    assert relay.files.live_version() == 2
+
+
+def test_a_file_of_a_user_whom_the_host_does_not_know_is_refused(relay):
+    """One sentence for the operator, and nothing has changed."""
+    before = relay.snapshot()
+    odd = ConfigFile(path="/etc/postfix/relay/odd", content="x\n", owner="no-such-user")
+    with pytest.raises(Refused, match="This host has no user 'no-such-user'"):
+        relay.files.apply(seal(1, *relay.bundle(1).files, odd))
+    assert relay.snapshot() == before
+    assert relay.files.live_version() is None
 
 
 def with_protocols(relay: Relay, version: int, *more: ConfigFile) -> ConfigBundle:
