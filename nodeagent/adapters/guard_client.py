@@ -6,7 +6,7 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from nodeagent.core.observation import GuardView, RetiredView
 from nodeagent.errors import Refused, Unreachable
 
 TIMEOUT_S: Final = 10.0
+UNREADABLE: Final = "The lease guard's answer cannot be read."
 
 
 class GuardConnection:
@@ -43,10 +44,14 @@ class GuardConnection:
             line = self._reader.readline()
         except OSError as error:
             raise Unreachable("The lease guard does not answer.") from error
-        if not line:
+        if not line.endswith(b"\n"):
             raise Unreachable("The lease guard has closed the connection.")
-        answer: dict[str, Any] = json.loads(line)
-        if not answer.pop("ok"):
+        try:
+            answer: dict[str, Any] = json.loads(line)
+            is_done = answer.pop("ok")
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            raise Unreachable(UNREADABLE) from error
+        if not is_done:
             raise Refused(str(answer.get("reason", "The guard refused.")))
         return answer
 
@@ -83,16 +88,21 @@ class GuardClient:
             return connection.call(operation, **fields)
 
     def status(self) -> tuple[GuardView, str]:
-        """Return what the guard knows and the name of its freezer."""
+        """Return what the guard knows and the name of its freezer.
+
+        While a host is upgraded its guard may be another version's and tell more than we know.
+        """
         answer = self._call("status")
-        freezer = str(answer.pop("freezer"))
-        retired = tuple(RetiredView(*one) for one in answer.pop("retired"))
-        return GuardView(**answer, retired=retired), freezer
+        try:
+            told = {one.name: answer[one.name] for one in fields(GuardView)}
+            told["retired"] = tuple(RetiredView(*one) for one in told["retired"])
+            return GuardView(**told), str(answer["freezer"])
+        except (KeyError, TypeError) as error:
+            raise Unreachable(UNREADABLE) from error
 
     def offer_proof(self, offer: ProofOffer) -> None:
         """Bring a proof of the lease; raises `Refused` where it proves nothing."""
-        fields = asdict(offer)
-        self._call("proof", **fields)
+        self._call("proof", **asdict(offer))
 
     def set_aside(self, reason: str) -> None:
         """Stop all delivery and make the whole queue pending."""
