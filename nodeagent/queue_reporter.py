@@ -162,10 +162,10 @@ def build_reporter(settings: AgentSettings) -> QueueReporter:
 
 
 def main() -> None:
-    """Run beside the agent that started this; end with it."""
+    """Run beside the agent that started this and named itself; end with it."""
     configure_log()
     os.nice(LOWEST_PRIORITY)
-    parent = os.getppid()
+    parent = int(sys.argv[1]) if len(sys.argv) > 1 else os.getppid()
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stopping.set())
     signal.signal(signal.SIGINT, lambda _number, _frame: stopping.set())

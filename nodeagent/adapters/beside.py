@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -16,7 +17,10 @@ STOP_WITHIN_S: Final = 5.0
 
 
 class Beside:
-    """Starts `python -m MODULE` and watches over it; `stop` ends both."""
+    """Starts `python -m MODULE OUR_PID` and watches over it; `stop` ends both.
+
+    The process asks for its parent too late to tell whether that is us: we may be gone by then.
+    """
 
     def __init__(self, module: str) -> None:
         self._module = module
@@ -38,7 +42,8 @@ class Beside:
     def _watch(self) -> None:
         while not self._stopping.is_set():
             try:
-                self._process = subprocess.Popen([sys.executable, "-m", self._module])
+                command = [sys.executable, "-m", self._module, str(os.getpid())]
+                self._process = subprocess.Popen(command)
             except OSError as error:
                 log.warning("not started", module=self._module, reason=str(error))
             else:

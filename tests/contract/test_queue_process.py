@@ -23,6 +23,7 @@ from nodeagent.adapters.beside import Beside
 from nodeagent.adapters.identity import Identity
 from nodeagent.core.contract import EnrolRequest
 from tests.cli.conftest import Served, app, served, settings, shared_app
+from tests.fakes.certificates import make_pair
 from tests.fakes.enrolled_agent import HOST_KEY
 from tests.fakes.postfix_queue import PostfixQueue
 
@@ -98,6 +99,54 @@ def test_a_host_that_is_not_enrolled_is_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("relay-agent: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that a process has started (proc(5))."""
+    found = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for one in found for child in one.read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("is_at_once", [True, False])
+def test_the_reporter_ends_with_an_agent_that_is_killed(tmp_path: Path, is_at_once: bool) -> None:
+    """However early: the next agent starts its own, and two would undo each other's list."""
+    identity = Identity(tmp_path / "state")
+    identity.make_keys()
+    pem, _key = make_pair()
+    identity.save_enrolment("node-a", "https://127.0.0.1:1", pem)
+    program = (
+        "import time; from nodeagent.adapters.beside import Beside\n"
+        "Beside('nodeagent.queue_reporter').start(); time.sleep(300)"
+    )
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "RELAY_AGENT_QUEUE_DIRECTORY": str(tmp_path),
+        "RELAY_AGENT_RELAY_DIRECTORY": str(tmp_path),
+        "RELAY_AGENT_STATE_DIRECTORY": str(tmp_path / "state"),
+    }
+    said = tmp_path / "said"
+    with said.open("wb") as output:
+        agent = subprocess.Popen(
+            [sys.executable, "-c", program], env=environment, stdout=output, stderr=output
+        )
+        try:
+            until(lambda: len(children_of(agent.pid)) == 1, "no reporter was started")
+            (reporter,) = children_of(agent.pid)
+            if not is_at_once:
+                until(lambda: "queue list not sent" in said.read_text(), "it does not report")
+        finally:
+            agent.kill()
+            agent.wait()
+    until(lambda: not is_alive(reporter), "the reporter outlives its agent")
 
 
 def test_a_process_beside_is_started_again_until_stopped(
