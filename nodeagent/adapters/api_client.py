@@ -191,7 +191,9 @@ def fetch_ca(url: str, fingerprint: str) -> str:
     """
     _check_address(url)
     try:
-        with httpx2.Client(base_url=url, verify=False, trust_env=False) as client:
+        with httpx2.Client(
+            base_url=url, verify=False, trust_env=False, timeout=LONG_TIMEOUT_S
+        ) as client:
             response = client.get(
                 wire.AGENT_API["ca"], extensions={"sni_hostname": wire.TLS_SERVER_NAME}
             )
