@@ -72,6 +72,8 @@ def select_matching(
 ) -> tuple[str, str] | None:
     """Select the next few thousand messages that match; return where to go on, None at the end."""
     row = session.get_one(QueueActionRow, action)
+    if row.state != ActionState.SELECTING.value:  # withdrawn meanwhile
+        return None
     node, queue_id = col(QueueMessageRow.node), col(QueueMessageRow.queue_id)
     meets = conditions(wanted, row.requested_at)
     # What arrived since is not what the operator saw.
@@ -87,6 +89,8 @@ def select_matching(
 def select_named(session: Session, action: int, named: Sequence[tuple[str, str]]) -> None:
     """Select these (node, queue id); what is in no list is left out."""
     row = session.get_one(QueueActionRow, action)
+    if row.state != ActionState.SELECTING.value:
+        return
     known = []
     for node in sorted({one[0] for one in named}):
         ids = [queue_id for of, queue_id in named if of == node]
@@ -112,11 +116,16 @@ def _add_items(session: Session, row: QueueActionRow, keys: list[tuple[str, str]
 
 
 def end_selection(session: Session, action: int) -> QueueActionRow:
-    """Let it run, or wait for the confirmation; an action on nothing is finished."""
+    """Let it run, or wait for the confirmation; an action on nothing is finished.
+
+    What was withdrawn while it was selected stays withdrawn.
+    """
     row = session.get_one(QueueActionRow, action)
+    if row.state != ActionState.SELECTING.value:
+        return row
     needs = QueueVerb(row.verb) in NEEDS_CONFIRMATION
     row.state = (ActionState.UNCONFIRMED if needs else ActionState.RUNNING).value
-    if row.total == 0:
+    if not _has_waiting(session, action):
         _end(session, row, ActionState.FINISHED)
     session.add(row)
     session.flush()
@@ -197,16 +206,26 @@ def take_results(session: Session, node: str, results: Sequence[CommandResult]) 
     """Note what a node did; what it has no more to do with, or did before, changes nothing."""
     for result in results:
         row = session.get(QueueActionRow, result.action)
-        if row is None or row.state in ENDED:
+        if row is None or row.state != ActionState.RUNNING.value:
             continue
         for state in {one.state for one in result.items}:
             ids = [one.id for one in result.items if one.state is state]
             _settle(session, node, result.action, ids, state)
-        row.error = stored_text(result.error, ERROR_LENGTH)
+        _note_error(row, node, result.error)
         if not _has_waiting(session, result.action):
             _end(session, row, ActionState.FINISHED)
+            row.error = ""
         session.add(row)
     session.flush()
+
+
+def _note_error(row: QueueActionRow, node: str, error: str) -> None:
+    """Keep the last node's trouble until the same node has none."""
+    prefix = f"{node}: "
+    if error:
+        row.error = stored_text(prefix + error, ERROR_LENGTH)
+    elif row.error.startswith(prefix):
+        row.error = ""
 
 
 def _end(session: Session, row: QueueActionRow, state: ActionState) -> None:
@@ -279,7 +298,8 @@ def give_up_node(session: Session, node: str) -> None:
     )
     for action in actions:
         row = session.get_one(QueueActionRow, action)
-        if row.state not in ENDED and not _has_waiting(session, action):
+        is_selected = row.state not in {*ENDED, ActionState.SELECTING.value}
+        if is_selected and not _has_waiting(session, action):
             _end(session, row, ActionState.FINISHED)
             session.add(row)
     session.flush()

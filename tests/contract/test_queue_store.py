@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
@@ -23,7 +22,7 @@ from controlplane.store.queue_headers import (
     take_headers,
     wishes_for,
 )
-from controlplane.store.queue_lists import forget_list, store_batch
+from controlplane.store.queue_lists import forget_list
 from controlplane.store.queue_search import QueueFilter, find_messages, list_states
 from controlplane.store.queue_tables import (
     QueueActionItemRow,
@@ -36,92 +35,22 @@ from nodeagent.core.queue_contract import (
     HeadersResult,
     ItemResult,
     ItemState,
-    QueuedMessage,
     QueueName,
-    QueueReport,
     QueueVerb,
 )
-
-NOW_S = 1_795_000_000.0
-
-
-def queue_id(number: int) -> str:
-    """Return a long queue id."""
-    digits = "0123456789BCDFGHJKLMNPQRSTVWXYZ"
-    tail = "".join(digits[number // 31**place % 31] for place in range(4))
-    return f"4jWm8M3632z{tail}"
-
-
-def message(number: int, **content: Any) -> QueuedMessage:
-    """Return a deferred message."""
-    values = {
-        "id": queue_id(number),
-        "queue": QueueName.DEFERRED,
-        "arrived_at": NOW_S + number,
-        "size_bytes": 300,
-        "sender": "a@from.test",
-        "recipients": ("b@to.test",),
-        "recipient_count": 1,
-    }
-    return QueuedMessage(**(values | content))
-
-
-def batch(*messages: QueuedMessage, **content: Any) -> QueueReport:
-    """Return a node's only batch."""
-    values = {"session": "one", "sequence": 1, "is_complete": True, "scan_age_s": 1.0}
-    return QueueReport(**(values | {"upserts": messages} | content))
-
-
-def store(database: Database, node: str, report: QueueReport) -> bool:
-    """Take in a batch."""
-    with database.write() as session:
-        return store_batch(session, node, report)
-
-
-def ids(database: Database, **wanted: Any) -> list[str]:
-    """Return what a filter finds, oldest first, as node/id."""
-    with database.read() as session:
-        page = find_messages(
-            session, QueueFilter(**wanted), after=None, limit=100, is_oldest_first=True
-        )
-    assert page.total == len(page.rows)
-    return [f"{row.node}/{row.queue_id}" for row in page.rows]
-
-
-def lines(*numbers: int, node: str = "node-a") -> list[str]:
-    """Return how `ids` shows messages."""
-    return [f"{node}/{queue_id(number)}" for number in numbers]
-
-
-def start(database: Database, verb: QueueVerb, **wanted: Any) -> int:
-    """Select all that match and let it run or wait for its confirmation."""
-    with database.write() as session:
-        action = actions.begin_action(session, verb, {"filter": wanted}, "olga")
-        assert actions.select_matching(session, action, QueueFilter(**wanted), None) is None
-        actions.end_selection(session, action)
-    return action
-
-
-def work(database: Database, node: str) -> list[tuple[int, str, tuple[str, ...]]]:
-    """Return what a node is asked to do."""
-    with database.write() as session:
-        return [
-            (one.action, one.verb.value, one.ids) for one in actions.commands_for(session, node)
-        ]
-
-
-def finish(database: Database, node: str, action: int, state: ItemState, *numbers: int) -> None:
-    """Say what a node did."""
-    items = tuple(ItemResult(id=queue_id(number), state=state) for number in numbers)
-    with database.write() as session:
-        actions.take_results(session, node, [CommandResult(action=action, items=items)])
-
-
-def outcome(database: Database, action: int) -> tuple[str, dict[str, dict[str, int]]]:
-    """Return an action's state and its counts."""
-    with database.read() as session:
-        row = actions.read_action(session, action)
-        return row.state, actions.count_items(session, row)
+from tests.fakes.queue_lists import (
+    NOW_S,
+    batch,
+    finish,
+    ids,
+    lines,
+    message,
+    outcome,
+    queue_id,
+    start,
+    store,
+    work,
+)
 
 
 def test_batches_follow_one_another(database: Database) -> None:
