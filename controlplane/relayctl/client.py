@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 import httpx2
 
 from controlplane import __version__
-from controlplane.relayctl.errors import NotLoggedIn, Refused, Unreachable
+from controlplane.relayctl.errors import Misused, NotLoggedIn, Refused, Unreachable
 from controlplane.relayctl.profile import Profile
 from controlplane.relayctl.trust import split_address, tls_context
 
@@ -66,7 +66,7 @@ class Client:
                     answer.read()
                     raise _refusal(answer)
                 yield from answer.iter_text()
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             raise Unreachable(_why(self._url, error)) from error
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
@@ -91,7 +91,12 @@ class Client:
 
     def _send(self, method: str, path: str, **content: Any) -> Any:
         answer = self._answer(method, path, **content)
-        return None if answer.status_code == NO_CONTENT else answer.json()
+        if answer.status_code == NO_CONTENT:
+            return None
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise Unreachable(f"{self._url} answers, but not as a control plane does.") from error
 
     def _answer(self, method: str, path: str, **content: Any) -> httpx2.Response:
         try:
@@ -100,14 +105,16 @@ class Client:
             )
         except httpx2.TimeoutException as error:
             raise Unreachable(f"{self._url} did not answer in time.") from error
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             raise Unreachable(_why(self._url, error)) from error
+        except ValueError as error:
+            raise Misused("A number is not finite, or a text is no UTF-8.") from error
         if answer.status_code >= FIRST_ERROR:
             raise _refusal(answer)
         return answer
 
 
-def _why(url: str, error: httpx2.TransportError) -> str:
+def _why(url: str, error: httpx2.RequestError) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return (
             f"{url} shows a certificate that nothing here vouches for; set RELAYCTL_CA, or log in "

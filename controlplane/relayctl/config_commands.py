@@ -155,7 +155,7 @@ def import_state(
     """Show what a file would change; with --yes replace the whole state by it, or nothing."""
     try:
         state = json.loads(read_text(file))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Misused(f"{file} is no JSON.") from error
     with connect() as client:
         shown = client.post("/state/preview", state)
@@ -210,10 +210,10 @@ def set_settings(
         section, dot, leaf = name.partition(".")
         if not equals or not name:
             raise Misused(f"{change} does not read NAME=VALUE.")
-        if dot:
-            body.setdefault(section, {})[leaf] = _value(text)
-        else:
-            body[name] = _value(text)
+        inner = body.setdefault(section, {}) if dot else body
+        if not isinstance(inner, dict) or (not dot and isinstance(body.get(name), dict)):
+            raise Misused(f"{section} is a section or a value, not both.")
+        inner[leaf if dot else name] = _value(text)
     with connect() as client:
         after = client.patch("/cluster", body)
     if as_json:

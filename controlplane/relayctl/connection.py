@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from controlplane.relayctl.client import Client
-from controlplane.relayctl.errors import NotLoggedIn
+from controlplane.relayctl.errors import Misused, NotLoggedIn
 from controlplane.relayctl.output import print_done
 from controlplane.relayctl.profile import load_profile
 
@@ -22,8 +22,11 @@ def connect() -> Client:
 
 
 def path_of(*parts: str | int) -> str:
-    """Return an API path; each part is quoted whole, slashes too."""
-    return "".join(f"/{quote(str(part), safe='')}" for part in parts)
+    """Return an API path; each part is quoted whole, slashes too. Raises Misused."""
+    try:
+        return "".join(f"/{quote(str(part), safe='')}" for part in parts)
+    except UnicodeEncodeError as error:
+        raise Misused("An argument is no UTF-8 text.") from error
 
 
 def fetch(path: str, **params: Any) -> Any:

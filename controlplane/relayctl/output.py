@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final
@@ -16,6 +17,8 @@ from controlplane.relayctl.errors import CtlError
 
 PIPE_WIDTH: Final = 200
 MINUTE_S: Final = 60
+_COMMANDS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tab and line feed, and what turns the direction of writing."""
 
 Columns = Mapping[str, str | Callable[[Any], object]]
 """The columns of a list, by heading: the name of a field, or what works a cell out of an item."""
@@ -51,12 +54,12 @@ def given(**values: object) -> dict[str, object]:
 
 def print_line(text: str) -> None:
     """Print one line for people."""
-    _console().print(Text(text), soft_wrap=True)
+    _console().print(Text(visible(text)), soft_wrap=True)
 
 
 def print_note(text: str) -> None:
     """Print one line that is no part of the answer."""
-    _console(is_error=True).print(Text(text), soft_wrap=True)
+    _console(is_error=True).print(Text(visible(text)), soft_wrap=True)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
@@ -66,7 +69,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]], empty
         table.add_column(heading, overflow="fold")
     listed = list(rows)
     for row in listed:
-        table.add_row(*(Text(cell(value)) for value in row))
+        table.add_row(*(Text(visible(cell(value))) for value in row))
     if listed:
         _console().print(table)
     else:
@@ -105,17 +108,22 @@ def print_facts(facts: Mapping[str, object]) -> None:
     """Print names and values, one a line."""
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in facts.items():
-        table.add_row(Text(name, style="bold"), Text(cell(value)))
+        table.add_row(Text(name, style="bold"), Text(visible(cell(value))))
     _console().print(table)
 
 
 def print_error(error: CtlError) -> None:
     """Print one sentence, and one for each field at fault."""
     console = _console(is_error=True)
-    console.print(Text(f"relayctl: {error.detail}"), soft_wrap=True)
+    console.print(Text(visible(f"relayctl: {error.detail}")), soft_wrap=True)
     for name, sentence in error.fields.items():
         if sentence not in error.detail or len(error.fields) > 1:
-            console.print(Text(f"  {name}: {sentence}"), soft_wrap=True)
+            console.print(Text(visible(f"  {name}: {sentence}")), soft_wrap=True)
+
+
+def visible(text: str) -> str:
+    """Return a text that no terminal obeys: a stranger wrote the headers of a mail."""
+    return _COMMANDS.sub("\ufffd", text)
 
 
 def cell(value: object) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Final
 
 from controlplane.relayctl.errors import Misused, NotLoggedIn
 
+_TOKEN: Final = re.compile(r"[!-~]+")
 DEFAULT_FILE: Final = Path("~/.config/relayctl/profile.json")
 
 
@@ -52,6 +54,8 @@ def load_profile(environment: Mapping[str, str]) -> Profile:
     }
     if "url" in overrides and overrides["url"] != stored.url:
         stored = Profile()
+    if "token" in overrides and not _TOKEN.fullmatch(overrides["token"]):
+        raise Misused("RELAYCTL_TOKEN is no token: letters, digits and signs without a space.")
     return replace(stored, **overrides)
 
 
@@ -72,11 +76,17 @@ def save_profile(environment: Mapping[str, str], profile: Profile) -> Path:
 
 def _read(path: Path) -> Profile:
     try:
-        values = json.loads(path.read_text())
-        return Profile(**values)
+        return _profile(**json.loads(path.read_text()))
     except FileNotFoundError:
         return Profile()
     except OSError as error:
         raise Misused(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, TypeError) as error:
         raise Misused(f"{path} is damaged; remove it and log in again.") from error
+
+
+def _profile(**values: object) -> Profile:
+    texts = {name: value for name, value in values.items() if isinstance(value, str | None)}
+    if len(texts) < len(values):
+        raise TypeError("a profile has texts only")
+    return Profile(**texts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import socket
 import ssl
 from typing import Final
@@ -19,6 +20,7 @@ from controlplane.relayctl.profile import Profile
 
 CONNECT_TIMEOUT_S: Final = 10.0
 HTTPS_PORT: Final = 443
+_PLAIN: Final = re.compile(r"[!-~]+")
 
 
 def tls_context(profile: Profile) -> ssl.SSLContext:
@@ -67,12 +69,12 @@ def normalise_fingerprint(text: str) -> str:
 
 def split_address(url: str) -> tuple[str, int]:
     """Return host and port of an https URL; raises Misused."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port or HTTPS_PORT
     except ValueError as error:
-        raise Misused(f"{url} has no usable port.") from error
-    if parts.scheme != "https" or not parts.hostname:
+        raise Misused(f"{url} has no usable host or port.") from error
+    if parts.scheme != "https" or not parts.hostname or not _PLAIN.fullmatch(url):
         raise Misused("The URL must read https://HOST:8443.")
     return parts.hostname, port
 
