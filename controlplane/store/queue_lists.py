@@ -21,7 +21,7 @@ from controlplane.store.queue_tables import QueueActionItemRow, QueueListRow, Qu
 from controlplane.store.receipts import owned_elsewhere, rows_of
 from controlplane.store.reports import stored_text
 from nodeagent.core.names import is_queue_id
-from nodeagent.core.queue_contract import ItemState, QueuedMessage, QueueReport
+from nodeagent.core.queue_contract import HOST_LENGTH, ItemState, QueuedMessage, QueueReport
 
 _KEYS: Final = ("node", "queue_id")
 
@@ -141,6 +141,7 @@ def forget_list(session: Session, node: str) -> None:
 
 def _values(node: str, run: str, message: QueuedMessage) -> dict[str, Any]:
     recipients = [_line(one) for one in message.recipients]
+    hop = message.next_hop
     domains = {one.rpartition("@")[2].lower() for one in recipients if "@" in one}
     return {
         "node": node,
@@ -153,7 +154,7 @@ def _values(node: str, run: str, message: QueuedMessage) -> dict[str, Any]:
         "recipients": "\n".join(recipients),
         "recipient_count": message.recipient_count,
         "domains": "".join(f"\n{one}\n" for one in sorted(domains)),
-        "next_hop": None if message.next_hop is None else _line(message.next_hop).lower(),
+        "next_hop": None if hop is None else _line(hop).lower()[:HOST_LENGTH],
         "reason": _line(message.reason),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +18,8 @@ from nodeagent.core.queue_contract import QueueName
 
 TEXT_LENGTH: Final = 255
 MOST_AGE_S: Final = 10 * 366 * 86400.0
-_CURSOR_PARTS: Final = 3
+_SECONDS: Final = r"-?[0-9]{1,10}(?:\.[0-9]{1,20})?(?:e-[0-9]{1,3})?"
+_CURSOR: Final = re.compile(rf"({_SECONDS})/([^/\0]+)/([^/\0]+)")
 
 
 class QueueFilter(BaseModel):
@@ -150,12 +152,11 @@ def cursor_of(row: QueueMessageRow) -> str:
 
 
 def _place_of(cursor: str) -> tuple[float, str, str]:
-    parts = _storable(cursor).split("/")
-    try:
-        return float(parts[0]), parts[1], parts[2]
-    except (ValueError, IndexError) as error:
+    found = _CURSOR.fullmatch(cursor)
+    if found is None:
         sentence = "This is no place in the list; take `after` from the page before."
-        raise Invalid(sentence, {"after": sentence}) from error
+        raise Invalid(sentence, {"after": sentence})
+    return float(found[1]), found[2], found[3]
 
 
 def _storable(text: str) -> str:

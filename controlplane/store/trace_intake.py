@@ -16,7 +16,7 @@ from sqlmodel import Session, col
 
 from controlplane.core.trace import Ending, TraceStatus, message_status, stronger
 from controlplane.store.clock import read_clock_s
-from controlplane.store.reports import add_event
+from controlplane.store.reports import add_event, stored_text
 from controlplane.store.trace_tables import (
     TraceDeliveryRow,
     TraceMessageRow,
@@ -58,7 +58,7 @@ def take_batch(session: Session, node: str, batch: TraceBatch) -> TraceAnswer:
     stream = session.get(TraceStreamRow, (node, batch.stream))
     if stream is None:
         stream = TraceStreamRow(node=node, stream=batch.stream, acknowledged=0, received_at=0.0)
-    new = [one.entry for one in batch.entries if one.number > stream.acknowledged]
+    new = [_storable(one.entry) for one in batch.entries if one.number > stream.acknowledged]
     highest = max(one.number for one in batch.entries)
     stream.acknowledged = max(stream.acknowledged, highest)
     stream.received_at = read_clock_s(session)
@@ -70,6 +70,16 @@ def take_batch(session: Session, node: str, batch: TraceBatch) -> TraceAnswer:
             add_event(session, "trace-gap", f"{node}: {entry.text}", node=node, data=data)
     session.flush()
     return TraceAnswer(acknowledged=stream.acknowledged)
+
+
+def _storable(entry: TraceEntry) -> TraceEntry:
+    """Return the entry without NUL: PostgreSQL takes none, and the node would repeat it."""
+    odd = {
+        name: stored_text(value, len(value))
+        for name, value in entry
+        if isinstance(value, str) and "\0" in value
+    }
+    return entry.model_copy(update=odd) if odd else entry
 
 
 def _store(session: Session, node: str, entries: Sequence[TraceEntry]) -> None:

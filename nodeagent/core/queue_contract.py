@@ -106,7 +106,7 @@ class HeadersResult(Wire):
 class QueueReport(Wire):
     """One batch of changes of a node's list, and the results of earlier answers."""
 
-    session: str = Field(min_length=1, max_length=36)
+    session: str = Field(pattern=r"^[0-9A-Za-z-]{1,36}$")
     sequence: int = Field(ge=1, lt=2**31)
     upserts: tuple[QueuedMessage, ...] = Field(default=(), max_length=MOST_UPSERTS)
     removals: tuple[StoredId, ...] = Field(default=(), max_length=MOST_REMOVALS)
