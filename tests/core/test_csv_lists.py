@@ -16,6 +16,7 @@ from controlplane.core.csv_lists import (
     NETWORKS_CSV,
     POLICIES_CSV,
     ROUTES_CSV,
+    CsvList,
     read_csv,
     write_csv,
 )
@@ -26,6 +27,7 @@ from controlplane.core.spec import (
     SenderRoute,
     TlsMode,
 )
+from controlplane.core.state_file import RouteState, StateLists
 
 TEXT = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x2FF, exclude_characters="\x7f"))
 
@@ -108,3 +110,74 @@ def test_a_line_that_cannot_be_used_has_a_sentence(line: str, sentence: str) -> 
 def test_a_list_without_a_usable_first_line_says_so(text: str, sentence: str) -> None:
     """Nothing is guessed from the place of a column."""
     assert read_csv(NETWORKS_CSV, text).problems == {1: sentence}
+
+
+NAMES = st.from_regex(r"[a-z0-9]{1,8}\.(tld|example)", fullmatch=True)
+HOPS = st.sampled_from(["mx.tld", "192.0.2.1", "[192.0.2.1]", "2001:db8::1", "=cmd", "'x", "-"])
+PORTS = st.integers(-1, 70_000)
+MODES = st.sampled_from(list(TlsMode))
+DOMAINS = st.builds(
+    RecipientDomain, name=NAMES, next_hop=st.none() | HOPS, port=PORTS, tls_mode=MODES
+)
+ROUTES = st.builds(
+    SenderRoute,
+    sender=NAMES.map(lambda name: f"@{name}") | NAMES.map(lambda name: f"+x@{name}"),
+    next_hop=HOPS,
+    port=PORTS,
+    tls_mode=MODES,
+    username=st.none() | TEXT.map(str.strip).filter(bool),
+)
+NETWORKS = st.sampled_from(["192.0.2.0/24", "2001:db8::/32", "::1", "+1", "@x", "'", "''"])
+
+
+@pytest.mark.parametrize(
+    ("shape", "items"),
+    [(DOMAINS_CSV, DOMAINS), (ROUTES_CSV, ROUTES), (NETWORKS_CSV, NETWORKS)],
+    ids=["domains", "routes", "networks"],
+)
+@given(data=st.data())
+def test_every_list_comes_in_as_it_went_out(
+    shape: CsvList, items: st.SearchStrategy[object], data: st.DataObject
+) -> None:
+    """Also what the validation would refuse: a file tells the whole truth, line by line."""
+    listed = data.draw(st.lists(items, max_size=5))
+    rows = read_csv(shape, write_csv(shape, listed))
+    assert (list(rows.items.values()), dict(rows.problems)) == (listed, {})
+
+
+@given(st.text(max_size=60), st.sampled_from([DOMAINS_CSV, POLICIES_CSV, ROUTES_CSV, NETWORKS_CSV]))
+def test_no_text_is_more_than_a_sentence_a_line(text: str, shape: CsvList) -> None:
+    """A file of any kind is read to its end: items and problems by line, each in one line."""
+    for given_text in (text, f"{','.join(shape.columns)}\n{text}"):
+        rows = read_csv(shape, given_text)
+        assert not set(rows.items) & set(rows.problems)
+        assert all(1 <= line <= len(given_text) + 1 for line in (*rows.items, *rows.problems))
+        assert all(said.endswith(".") for said in rows.problems.values())
+
+
+def test_a_line_is_counted_as_an_editor_counts_it() -> None:
+    """A quoted cell of three lines moves the next one down."""
+    text = 'domain,action,reply_text\na.tld,blocked,"one\ntwo\nthree"\nb.tld,many,\n'
+    rows = read_csv(POLICIES_CSV, text)
+    assert list(rows.items) == [2]
+    assert list(rows.problems) == [5]
+
+
+def test_a_cell_without_end_is_a_sentence() -> None:
+    """A quote that nobody closed swallows the rest of the file, and one of 200,000 letters too."""
+    for cell in ('"never closed', "x" * 200_000):
+        rows = read_csv(NETWORKS_CSV, f"network\n192.0.2.0/24\n{cell}\n")
+        assert list(rows.items) == [2]
+        assert rows.problems[3].startswith("This line is no CSV: ")
+
+
+@given(st.lists(ROUTES, max_size=4))
+def test_routes_of_a_state_file_are_the_specs(routes: list[SenderRoute]) -> None:
+    """A password is taken from a file and never written into one."""
+    with_password = [one.model_copy(update={"password": SecretStr("hunter22")}) for one in routes]
+    lists = StateLists(routes=tuple(RouteState(**dict(one)) for one in with_password))
+    assert lists.items("routes") == tuple(with_password)
+    assert "hunter22" not in lists.model_dump_json()
+    assert "password" not in lists.model_dump_json()
+    again = StateLists.model_validate_json(lists.model_dump_json())
+    assert again.items("routes") == tuple(routes)
