@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Depends, Request, status
 from fastapi.responses import PlainTextResponse
 
 from controlplane.api.agent_auth import NodeDep, record_refusal
-from controlplane.api.cluster_access import StoreDep
+from controlplane.api.cluster_access import NOT_FOUND, StoreDep
 from controlplane.api.permissions import OPEN
 from controlplane.api.user_auth import SettingsDep, client_address
 from controlplane.errors import Forbidden, Invalid, Unauthenticated
@@ -148,26 +148,30 @@ def take_trace(
         return take_batch(session, node, batch)
 
 
-@router.get(AGENT_API["config"])
+@router.get(AGENT_API["config"], responses=NOT_FOUND)
 def read_config(node: NodeDep, ownership: OwnershipDep) -> wire.ConfigBundle:
     """Fetch all files of the config version that is assigned to this node."""
     return ownership.config(node)
 
 
-@router.post(AGENT_API["switchover_done"], status_code=status.HTTP_204_NO_CONTENT)
+@router.post(
+    AGENT_API["switchover_done"], status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND
+)
 def finish_switchover(body: wire.SwitchoverResult, node: NodeDep, ownership: OwnershipDep) -> None:
     """Report how a switchover ended on its source."""
     ownership.finish_switchover(node, body)
 
 
-@router.post(AGENT_API["route_test"])
+@router.post(AGENT_API["route_test"], responses=NOT_FOUND)
 def read_route_test(body: RouteTestQuestion, node: NodeDep, store: StoreDep) -> RouteTestWish:
     """Fetch the route that this node shall try, with its credentials."""
     with store.database.read() as session:
         return route_tests.wish(store, session, node, body.id)
 
 
-@router.post(AGENT_API["route_test_done"], status_code=status.HTTP_204_NO_CONTENT)
+@router.post(
+    AGENT_API["route_test_done"], status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND
+)
 def finish_route_test(body: RouteTestResult, node: NodeDep, ownership: OwnershipDep) -> None:
     """Report the dialogue of a route test; a repeated report changes nothing."""
     ownership.finish_route_test(node, body)

@@ -103,6 +103,9 @@ def _on_http_error(request: Request, error: Exception) -> Refused:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     if error.status_code == 404 and error.detail == "Not Found":  # noqa: PLR2004 - HTTP
         return Refused(404, f"There is nothing at {request.url.path}.")
+    if error.status_code == 400:  # noqa: PLR2004 - HTTP: the framework could not read the body
+        sentence = "The body cannot be read; nothing was changed."
+        return Refused(422, sentence, {"body": str(error.detail).rstrip(".") + "."})
     return Refused(error.status_code, str(error.detail).rstrip(".") + ".")
 
 

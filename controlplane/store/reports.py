@@ -12,6 +12,7 @@ from sqlmodel import Session, col
 from controlplane.store.clock import read_clock_s
 from controlplane.store.ownership_tables import EventRow, LeaseRow, NodeReportRow
 from nodeagent.core.contract import EventReport, NodeReport
+from nodeagent.core.queue_contract import LATEST_S
 
 ID_LENGTH: Final = 64
 KIND_LENGTH: Final = 64
@@ -76,7 +77,7 @@ def store_events(session: Session, node: str, events: Sequence[EventReport]) -> 
                 kind=stored_text(event.kind, KIND_LENGTH),
                 text=stored_text(event.text, TEXT_LENGTH),
                 data=dict(event.data),
-                happened_at=event.at.timestamp(),
+                happened_at=min(max(event.at.timestamp(), 0.0), LATEST_S),
                 received_at=now_s,
             )
         )

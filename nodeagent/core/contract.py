@@ -8,22 +8,28 @@ comment says GET, and all are authenticated by the node's key except `enrol`.
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-from nodeagent.core.names import NODE_NAME_PATTERN, QUEUE_ID_PATTERN
+from nodeagent.core.names import (
+    LARGEST_GENERATION,
+    LARGEST_NUMBER,
+    NODE_NAME_PATTERN,
+    QUEUE_ID_PATTERN,
+)
 
 NodeName = Annotated[str, StringConstraints(pattern=NODE_NAME_PATTERN)]
 QueueId = Annotated[str, StringConstraints(pattern=QUEUE_ID_PATTERN)]
+Number = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
+Generation = Annotated[int, Field(ge=0, le=LARGEST_GENERATION)]
 
 
 class Wire(BaseModel):
-    """Base of all messages: immutable, and fields of a newer version are not read."""
+    """Base of all messages: immutable, numbers finite; fields of a newer version are not read."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class VrrpState(StrEnum):
@@ -68,7 +74,7 @@ class LeaseView(Wire):
 
     queue: NodeName
     holder: NodeName
-    generation: int = Field(ge=0)
+    generation: Generation
     remaining_s: float  # until expiry by the database's clock; not positive: expired or released
     granted_to: NodeName | None = None
     confirmed_dead: bool = False  # an operator vouched that the queue's own node is off (4.10)
@@ -91,7 +97,7 @@ class PeerView(Wire):
 class SwitchoverWish(Wire):
     """An operator's request that `source` hands its queue and the VIP over to `destination`."""
 
-    id: int
+    id: Number
     source: NodeName
     destination: NodeName
 
@@ -104,7 +110,7 @@ class ClusterView(Wire):
     node: NodeName
     vips: tuple[str, ...] = ()
     timings: Timings = Timings()
-    config_version: int | None = None
+    config_version: Number | None = None
     leases: tuple[LeaseView, ...] = ()
     peers: tuple[PeerView, ...] = ()
     switchover: SwitchoverWish | None = None
@@ -115,11 +121,11 @@ class PushReport(Wire):
     """The last push from this node to one peer."""
 
     peer: NodeName
-    generation: int
-    sequence: int
+    generation: Generation
+    sequence: Number
     age_s: float  # since its snapshot was taken
-    messages: int  # in the mirror afterwards
-    sent: int  # files sent in this push
+    messages: Number  # in the mirror afterwards
+    sent: Number  # files sent in this push
     freeze_ms: float
 
 
@@ -127,30 +133,30 @@ class MirrorReport(Wire):
     """The mirror of one peer's queue that this node keeps."""
 
     queue: NodeName
-    generation: int
-    sequence: int
-    messages: int
+    generation: Generation
+    sequence: Number
+    messages: Number
 
 
 class QueueCounts(Wire):
     """Messages on this node by place; None where the directory could not be read."""
 
-    incoming: int | None = None
-    active: int | None = None
-    deferred: int | None = None
-    hold: int | None = None
-    pending: int | None = None
-    retired: int | None = None
-    quarantined: int | None = None
+    incoming: Number | None = None
+    active: Number | None = None
+    deferred: Number | None = None
+    hold: Number | None = None
+    pending: Number | None = None
+    retired: Number | None = None
+    quarantined: Number | None = None
 
 
 class MailFlow(Wire):
     """Messages since the agent's start, as Postfix logged them; None where that is not known."""
 
-    accepted: int | None = Field(default=None, ge=0)
-    delivered: int | None = Field(default=None, ge=0)  # recipients, as are the two below
-    deferrals: int | None = Field(default=None, ge=0)
-    bounced: int | None = Field(default=None, ge=0)
+    accepted: Number | None = None
+    delivered: Number | None = None  # recipients, as are the two below
+    deferrals: Number | None = None
+    bounced: Number | None = None
 
 
 class NodeReport(Wire):
@@ -160,13 +166,13 @@ class NodeReport(Wire):
     vrrp: VrrpState = VrrpState.UNKNOWN
     holds_vips: tuple[str, ...] | None = None  # None: could not be read
     is_proven: bool = False  # the lease guard holds an unexpired proof
-    generation: int = 0
+    generation: Generation = 0
     queue: QueueCounts = QueueCounts()
     flow: MailFlow | None = None  # None: this agent does not read Postfix's log
     pushes: tuple[PushReport, ...] = ()
     mirrors: tuple[MirrorReport, ...] = ()
-    config_version: int | None = None  # the version that is live
-    config_failed_version: int | None = None  # the last one that was refused here
+    config_version: Number | None = None  # the version that is live
+    config_failed_version: Number | None = None  # the last one that was refused here
     config_error: str | None = None  # and why, in one sentence
     rule: str = ""  # the rule that matched in the last tick
     agent_version: str = ""
@@ -179,7 +185,7 @@ class EventReport(Wire):
     """Something that happened on the node; kept there until the control plane acknowledged it."""
 
     id: str  # unique for ever (uuid4), so that a repeated report is stored once
-    at: datetime  # the node's clock
+    at: AwareDatetime  # the node's clock
     kind: str = Field(max_length=64)  # one of `core.event_kinds`, or an action's failure
     text: str = Field(max_length=2000)
     data: dict[str, str | int | float | bool | None] = {}
@@ -206,9 +212,9 @@ class EnrolAnswer(Wire):
 class ReceiptKey(Wire):
     """Which receipt is meant: after a restore, a number alone may have come to mean another one."""
 
-    number: int
+    number: Number
     queue: NodeName
-    generation: int
+    generation: Generation
     holder: NodeName
 
 
@@ -222,7 +228,7 @@ class HeartbeatRequest(Wire):
     report: NodeReport
     events: tuple[EventReport, ...] = Field(default=(), max_length=200)
     renew: bool = False
-    generation: int = 0
+    generation: Generation = 0
     ssh_public_key: str | None = None
     ssh_next_public_key: str | None = None
     ssh_host_keys: tuple[str, ...] = ()
@@ -241,8 +247,8 @@ class HeartbeatAnswer(Wire):
     renewed: bool = False
     acknowledged_events: tuple[str, ...] = ()
     removable_receipts: tuple[int, ...] = ()
-    route_test: int | None = None  # a route that this node shall try, until its result is in
-    peer_test: int | None = None  # a peer that this node shall test, the same way
+    route_test: Number | None = None  # a route that this node shall try, until its result is in
+    peer_test: Number | None = None  # a peer that this node shall test, the same way
     ssh_replace: str | None = None  # the own public key that another shall replace
 
 
@@ -260,10 +266,10 @@ class OwnedElsewhere(Wire):
     """
 
     id: QueueId
-    receipt: int
+    receipt: Number
     owner: NodeName
     queue: NodeName
-    generation: int
+    generation: Generation
 
 
 class ReconcileAnswer(Wire):
@@ -278,7 +284,7 @@ class LeaseRequest(Wire):
     """Acquire, release or grant the lease of `queue`; `generation` as known (0 for acquire)."""
 
     queue: NodeName
-    generation: int = 0
+    generation: Generation = 0
     to: NodeName | None = None  # grant: the receiving peer
 
 
@@ -293,7 +299,7 @@ class ReceiptRequest(Wire):
     """What the sender adopts: queue, generation and every queue id of the mirror."""
 
     queue: NodeName
-    generation: int = Field(ge=1)
+    generation: Annotated[Generation, Field(ge=1)]
     ids: tuple[QueueId, ...]
 
 
@@ -301,7 +307,7 @@ class ReceiptQuestion(Wire):
     """Asks about (or closes) the receipt for `queue` at `generation` of the asking node."""
 
     queue: NodeName
-    generation: int = Field(ge=1)
+    generation: Annotated[Generation, Field(ge=1)]
 
 
 class ReceiptAnswer(Wire):
@@ -313,7 +319,7 @@ class ReceiptAnswer(Wire):
     """
 
     state: ReceiptState
-    number: int | None = None
+    number: Number | None = None
     reason: str = ""
     excluded: tuple[QueueId, ...] = ()
 
@@ -328,7 +334,7 @@ class RecoveryRequest(Wire):
     """What a node remembers, for a control plane restored from a backup (section 4.9)."""
 
     instance_id: str  # the new one, as seen in the view
-    generations: dict[NodeName, int]
+    generations: dict[NodeName, Generation]
     receipts: tuple[RememberedReceipt, ...] = ()
 
 
@@ -344,7 +350,7 @@ class ConfigFile(Wire):
 class ConfigBundle(Wire):
     """All files of one config version for one node; `sha256` is that of `config_plan`."""
 
-    version: int
+    version: Number
     sha256: str
     files: tuple[ConfigFile, ...]
 
@@ -392,8 +398,8 @@ AGENT_API: Final = {
 class SwitchoverResult(Wire):
     """How a switchover ended on its source: `ok` or one sentence why nothing was handed over."""
 
-    id: int
+    id: Number
     ok: bool
     text: str = ""
     stall_ms: float | None = None
-    messages: int | None = None
+    messages: Number | None = None

@@ -11,13 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from nodeagent.core.names import LARGEST_GENERATION, LARGEST_NUMBER
 from nodeagent.core.push_rules import PushOffer
 from nodeagent.core.queue_files import Facts, Key, parse_key
 from nodeagent.errors import Refused
 
 Message = Mapping[str, Any]
 
-LARGEST: Final = 2**53 - 1  # what JSON keeps exact, and what every database column takes
+LARGEST: Final = 2**53 - 1  # what JSON keeps exact
+LARGEST_SEQUENCE: Final = LARGEST_NUMBER - 1  # the push after it can be reported too
 LONGEST_NAME: Final = 200
 
 
@@ -32,10 +34,10 @@ class Commit:
     listed: frozenset[Key] | None
 
 
-def number_of(message: Message, name: str) -> int:
-    """Return a field that is a number from 0 to `LARGEST`; raises `Refused`."""
+def number_of(message: Message, name: str, largest: int = LARGEST_SEQUENCE) -> int:
+    """Return a field that is a number from 0 to `largest`; raises `Refused`."""
     value = message.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
         raise Refused(f"The field {name!r} must be a number.")
     return value
 
@@ -81,7 +83,7 @@ def _sizes(message: Message, name: str) -> dict[Key, int]:
     if not all(isinstance(sizes, dict) for sizes in groups.values()):
         raise Refused(f"The field {name!r} must hold objects.")
     return {
-        _key(kind, queue_id): number_of(sizes, queue_id)
+        _key(kind, queue_id): number_of(sizes, queue_id, LARGEST)
         for kind, sizes in groups.items()
         for queue_id in sizes
     }
@@ -144,7 +146,7 @@ def read_offer(message: Message) -> PushOffer:
     """Return the offer in a request; raises `Refused`."""
     return PushOffer(
         queue=text_of(message, "queue"),
-        generation=number_of(message, "generation"),
+        generation=number_of(message, "generation", LARGEST_GENERATION),
         agent=text_of(message, "agent"),
         holds_vips=_texts(message, "holds_vips"),
         sequence=number_of(message, "sequence"),

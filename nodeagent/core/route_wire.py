@@ -7,19 +7,19 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_serializer
 
-from nodeagent.core.contract import Wire
+from nodeagent.core.contract import Number, Wire
 
 
 class RouteTestQuestion(Wire):
     """Asks what the route test of this number is to try."""
 
-    id: int
+    id: Number
 
 
 class RouteTestWish(Wire):
     """A route to be tried up to RCPT, as smtp(8) would use it; no message is sent."""
 
-    id: int
+    id: Number
     next_hop: str  # a host name or an address without brackets
     port: int
     tls_mode: Literal["none", "may", "encrypt", "verify"]
@@ -52,7 +52,7 @@ class RouteTestLine(Wire):
 class RouteTestResult(Wire):
     """How far a dialogue came: `ok` when the recipient was accepted; `text` is one sentence."""
 
-    id: int
+    id: Number
     ok: bool
     text: str = Field(max_length=500)
     lines: tuple[RouteTestLine, ...] = Field(default=(), max_length=200)

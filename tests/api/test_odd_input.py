@@ -54,11 +54,13 @@ def test_odd_values_are_refused_like_any_others(
     assert pair.get(f"{API}/cluster").json() == before
 
 
-def test_a_body_that_is_nested_without_end_is_refused(pair: TestClient) -> None:
-    """No parser runs out of stack."""
-    refused = pair.post(f"{API}/recipient-domains", content="[" * 100_000, headers=JSON)
-    assert refused.status_code == 400
-    assert refused.json()["detail"].endswith(".")
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"\xff\xff", b'{"domains": ["\xe4.test"]}'])
+def test_a_body_that_no_parser_can_read_is_refused(pair: TestClient, body: bytes) -> None:
+    """Nested without end, or no UTF-8: as any other value that cannot be used."""
+    refused = pair.post(f"{API}/recipient-domains", content=body, headers=JSON)
+    assert refused.status_code == 422
+    assert refused.json()["detail"] == "The body cannot be read; nothing was changed."
+    assert list(refused.json()["fields"]) == ["body"]
 
 
 @pytest.mark.parametrize(

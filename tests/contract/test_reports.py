@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import pytest
+from pydantic import ValidationError
 from sqlalchemy import select
 
 from controlplane.store import switchovers
 from controlplane.store.engine import Database
 from controlplane.store.ownership_tables import EventRow, SwitchoverRow
 from controlplane.store.reports import add_event, read_reports, store_events, store_report
-from nodeagent.core.contract import EventReport, NodeReport, Role, SwitchoverResult
+from nodeagent.core.contract import (
+    EventReport,
+    HeartbeatRequest,
+    NodeReport,
+    Role,
+    SwitchoverResult,
+)
 
 
 def event(**content: Any) -> EventReport:
@@ -43,6 +51,36 @@ def test_an_event_with_a_long_id_is_stored_once(database: Database) -> None:
         with database.write() as session:
             assert store_events(session, "node-a", [long, long]) == ("x" * 100,)
     assert len(stored(database)) == 1
+
+
+@pytest.mark.parametrize("year", [1, 1969, 2026, 2101, 9999])
+def test_an_event_of_any_year_is_stored_with_a_time_that_can_be_shown(
+    database: Database, year: int
+) -> None:
+    """A clock wrong by a thousand years breaks neither a heartbeat nor the page of events."""
+    far = timezone(timedelta(hours=14 if year == 1 else -14))
+    with database.write() as session:
+        store_events(session, "node-a", [event(at=datetime(year, 1, 1, tzinfo=far))])
+    shown = datetime.fromtimestamp(stored(database)[0].happened_at, UTC).year
+    assert shown == min(max(year, 1970), 2100)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("generation", 2**31), ("generation", -1), ("config_version", 2**63), ("role", "KING")],
+)
+def test_a_report_that_no_column_takes_is_no_report(field: str, value: Any) -> None:
+    """It is refused where it is read, and not by the database."""
+    with pytest.raises(ValidationError):
+        NodeReport.model_validate({"role": "STANDBY", field: value})
+
+
+def test_an_infinite_time_is_no_time() -> None:
+    """PostgreSQL takes none in its JSON columns."""
+    with pytest.raises(ValidationError):
+        HeartbeatRequest.model_validate_json(
+            '{"report": {"role": "ACTIVE"}, "boot_grace_s": 1e999}'
+        )
 
 
 def test_an_event_of_our_own_is_cut_too(database: Database) -> None:

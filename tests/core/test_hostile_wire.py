@@ -12,9 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nodeagent.adapters.line_channel import LineChannel
+from nodeagent.core.contract import MirrorReport
 from nodeagent.core.push_rules import PushOffer
 from nodeagent.core.push_wire import (
-    LARGEST,
+    LARGEST_SEQUENCE,
     LONGEST_NAME,
     Commit,
     commit_message,
@@ -52,12 +53,14 @@ READERS: dict[str, Reader] = {
 @settings(max_examples=150, deadline=None)
 @given(field=st.sampled_from([*GOOD, "length_s"]), value=values)
 @example(field="generation", value=10**30)
+@example(field="generation", value=2**31)
+@example(field="sequence", value=2**31)
 @example(field="length_s", value=10**400)
 @example(field="length_s", value=float("nan"))
 @example(field="puts", value={"mail": {queue_id(1): [1]}})
 @example(field="puts", value={"mail": ["\ud800"]})
 def test_one_field_gone_wrong_is_refused_or_sound(name, field, value):
-    """No other error than `Refused` comes out, and what comes out unrefused is within bounds."""
+    """No other error than `Refused` comes out; the rest is within bounds and can be reported."""
     message = {**GOOD, "length_s": 5, field: value}
     try:
         result = READERS[name](message)
@@ -69,7 +72,8 @@ def test_one_field_gone_wrong_is_refused_or_sound(name, field, value):
     if isinstance(result, Commit):
         offer = result.offer
         for number in (offer.generation, offer.sequence, offer.base, result.attempt):
-            assert 0 <= number <= LARGEST
+            assert 0 <= number <= LARGEST_SEQUENCE
+        MirrorReport(queue="a", generation=offer.generation, sequence=offer.sequence, messages=0)
         assert 0 < len(offer.agent) <= LONGEST_NAME
         assert offer.is_full is (result.listed is not None)
         for key in [*result.puts, *result.removes, *(result.listed or ())]:
