@@ -355,4 +355,10 @@ METRICS: Final = (
         "Recipients to whom Postfix has given up delivering since the agent's start.",
         _of_flow(lambda flow: flow.bounced),
     ),
+    MetricRow(
+        "relay_mail_rejections_total",
+        ("node",),
+        "Commands and messages that Postfix has refused since the agent's start.",
+        _of_flow(lambda flow: flow.rejected),
+    ),
 )

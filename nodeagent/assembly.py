@@ -55,7 +55,7 @@ def build_tracer(settings: AgentSettings) -> Tracer:
     )
 
 
-def build_agent(settings: AgentSettings) -> Agent:
+def build_agent(settings: AgentSettings, tracer: Tracer) -> Agent:
     """Return the agent of an enrolled host, its watchers running; raises `BrokenState`."""
     settings.run_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     identity = Identity(settings.state_directory)
@@ -72,7 +72,9 @@ def build_agent(settings: AgentSettings) -> Agent:
     mirrors = Mirrors(settings.relay_directory / "mirror", events)
     peers = build_peers(settings, identity, host)
     ports = Ports(control_plane, guard, mirrors, promises, peers, ledger, host)
-    sources = Sources(identity.node(), guard, host, ledger, mirrors, promises, peers, identity)
+    sources = Sources(
+        identity.node(), guard, host, ledger, mirrors, promises, peers, identity, tracer.flow
+    )
     agent = Agent(sources, Executor(ports), control_plane)
     watch_addresses(agent.wake)
     host.keepalived.watch(agent.wake)

@@ -32,8 +32,8 @@ console = Console()
 def run() -> None:
     """Run the agent until SIGTERM; systemd starts this."""
     settings = load_settings()
-    agent = build_agent(settings)
     tracer = build_tracer(settings)
+    agent = build_agent(settings, tracer)
 
     def stop(_number: int, _frame: object) -> None:
         tracer.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nodeagent.adapters.clock import boot_time_s
@@ -12,7 +13,7 @@ from nodeagent.adapters.mirrors import Mirrors
 from nodeagent.adapters.peers import Peers
 from nodeagent.adapters.promises import Promises
 from nodeagent.adapters.vip import held_vips
-from nodeagent.core.contract import ClusterView, NodeReport
+from nodeagent.core.contract import ClusterView, MailFlow, NodeReport
 from nodeagent.core.observation import (
     ConfigState,
     GuardView,
@@ -49,6 +50,7 @@ class Sources:
     promises: Promises
     peers: Peers
     identity: Identity
+    flow: Callable[[], MailFlow | None]  # the message trace counts it, in its own thread
 
 
 def _guard_view(sources: Sources, memory: Memory) -> GuardView | None:
@@ -118,6 +120,7 @@ def report_of(obs: Observation, sources: Sources, memory: Memory, rule: str) -> 
         is_proven=obs.is_proven,
         generation=obs.guard.generation if obs.guard is not None else 0,
         queue=host.queue_counts(),
+        flow=sources.flow(),
         pushes=sources.peers.reports(),
         mirrors=sources.mirrors.reports(),
         config_version=obs.config.live_version,

@@ -18,6 +18,8 @@ import structlog
 
 from nodeagent.adapters.mail_log import MailLog
 from nodeagent.adapters.trace_spool import TraceSpool
+from nodeagent.core.contract import MailFlow
+from nodeagent.core.mail_flow import FlowCounter
 from nodeagent.core.postfix_log import Clock, parse_line
 from nodeagent.core.trace_wire import TraceAnswer, TraceBatch, TraceEntry, TraceKind
 from nodeagent.errors import AgentError, BrokenState, Unreachable
@@ -60,6 +62,8 @@ class Tracer:
         self._control_plane = control_plane
         self._spool: TraceSpool | None = None
         self._zone = local_zone()
+        self._counter = FlowCounter(int(time.time()))
+        self._flow: MailFlow | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self.run, name="trace", daemon=True)
         self._not_before_s = 0.0
@@ -72,6 +76,10 @@ class Tracer:
     def stop(self) -> None:
         """End after what is under way."""
         self._stopping.set()
+
+    def flow(self) -> MailFlow | None:
+        """Return what was counted, None while the log cannot be read; from any thread."""
+        return self._flow
 
     def run(self) -> None:
         """Work until stopped."""
@@ -99,7 +107,16 @@ class Tracer:
             log.warning("message trace", reason=text)
 
     def follow(self) -> bool:
-        """Take some lines of the log into the spool; tell whether there were any."""
+        """Take some lines of the log into spool and counts; tell whether there were any."""
+        try:
+            has_read = self._take_lines()
+        except (AgentError, OSError):
+            self._flow = None
+            raise
+        self._flow = self._counter.totals() if self._log.is_followed() else None
+        return has_read
+
+    def _take_lines(self) -> bool:
         spool = self._opened()
         chunk = self._log.read(spool.position())
         if chunk is None:
@@ -110,6 +127,7 @@ class Tracer:
         if chunk.is_after_gap:
             entries.insert(0, _gap("The mail log was removed before it was read to its end."))
         spool.append(entries, chunk.position)
+        self._counter.count(entries)
         return True
 
     def _opened(self) -> TraceSpool:

@@ -41,12 +41,13 @@ class KnownMirror:
 
 @dataclass(frozen=True)
 class KnownFlow:
-    """Messages since the agent's start; None where that is not known."""
+    """Mail since the agent's start; None where that is not known."""
 
     accepted: int | None
     delivered: int | None
     deferrals: int | None
     bounced: int | None
+    rejected: int | None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ HOUR_S: Final = 3600
 FINE_KEEP_S: Final = 86_400
 COARSE_KEEP_S: Final = 30 * 86_400
 MOST_POINTS: Final = 400
-MOST_COUNT: Final = 2**62
 SHOWN_STEPS_S: Final = (FINE_S, 30, 60, COARSE_S, 900, 1800, 3600, 7200)
 
 QUEUE_COUNTS: Final = (
@@ -179,13 +178,7 @@ def _largest() -> Iterable[Any]:
 def _counts_of(row: NodeReportRow) -> dict[str, int | None]:
     report = NodeReport.model_validate(row.report)
     flow = report.flow.model_dump() if report.flow is not None else {}
-    counts = {**report.queue.model_dump(), **{name: flow.get(name) for name in FLOW_COUNTS}}
-    return {name: _storable(count) for name, count in counts.items()}
-
-
-def _storable(count: int | None) -> int | None:
-    """Return a count that the column takes: no node's nonsense keeps the others from theirs."""
-    return count if count is not None and 0 <= count < MOST_COUNT else None
+    return {**report.queue.model_dump(), **{name: flow.get(name) for name in FLOW_COUNTS}}
 
 
 def _series(

@@ -78,6 +78,10 @@ class MailLog:
             chunk = self._next_lines(last)
         return last
 
+    def is_followed(self) -> bool:
+        """Tell whether a file was found to read, and the log is still where it is said to be."""
+        return self._file is not None and self._path.exists()
+
     def close(self) -> None:
         """Close the file in use; `read` finds it again."""
         if self._file is not None:

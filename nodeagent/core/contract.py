@@ -23,6 +23,7 @@ from nodeagent.core.names import (
 NodeName = Annotated[str, StringConstraints(pattern=NODE_NAME_PATTERN)]
 QueueId = Annotated[str, StringConstraints(pattern=QUEUE_ID_PATTERN)]
 Number = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
+Total = Annotated[int, Field(ge=0, lt=2**62)]
 Generation = Annotated[int, Field(ge=0, le=LARGEST_GENERATION)]
 
 
@@ -151,12 +152,13 @@ class QueueCounts(Wire):
 
 
 class MailFlow(Wire):
-    """Messages since the agent's start, as Postfix logged them; None where that is not known."""
+    """Mail since the agent's start, as Postfix logged it; None where that is not known."""
 
-    accepted: Number | None = None
-    delivered: Number | None = None  # recipients, as are the two below
-    deferrals: Number | None = None
-    bounced: Number | None = None
+    accepted: Total | None = None
+    delivered: Total | None = None  # recipients
+    deferrals: Total | None = None  # tries for a recipient that were put off
+    bounced: Total | None = None  # recipients; a message that expired counts once
+    rejected: Total | None = None  # commands and messages that were refused
 
 
 class NodeReport(Wire):
@@ -168,7 +170,7 @@ class NodeReport(Wire):
     is_proven: bool = False  # the lease guard holds an unexpired proof
     generation: Generation = 0
     queue: QueueCounts = QueueCounts()
-    flow: MailFlow | None = None  # None: this agent does not read Postfix's log
+    flow: MailFlow | None = None  # None: Postfix's log cannot be read
     pushes: tuple[PushReport, ...] = ()
     mirrors: tuple[MirrorReport, ...] = ()
     config_version: Number | None = None  # the version that is live

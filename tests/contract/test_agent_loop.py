@@ -39,6 +39,7 @@ from tests.fakes.postfix_queue import PostfixQueue, message, queue_id
 TIMINGS = wire.Timings(
     lease_duration_s=600, lease_margin_s=3, lease_renew_deadline_s=500, promise_s=600
 )
+FLOW = wire.MailFlow(accepted=5, delivered=4, deferrals=3, bounced=2, rejected=1)
 DAY_S = 86400.0
 NODES = (NodeFacts("node-a", "198.51.100.11"), NodeFacts("node-b", "198.51.100.12"))
 
@@ -120,7 +121,9 @@ class LoneNode:
         files = SshFiles(identity.ssh_key.file, host.ssh_files.known_hosts, self.guard.run, 1)
         peers = Peers(Sender("node-a", "agent-1"), files, client, self.watch, snapshots)
         ports = Ports(control_plane, client, mirrors, promises, peers, self.ledger, host)
-        sources = Sources("node-a", client, host, self.ledger, mirrors, promises, peers, identity)
+        sources = Sources(
+            "node-a", client, host, self.ledger, mirrors, promises, peers, identity, lambda: FLOW
+        )
         return Agent(sources, Executor(ports), control_plane)
 
     def settle(self) -> None:
@@ -251,6 +254,12 @@ def test_a_status_that_cannot_be_shown_costs_no_renewal(node):
     """`relay-agent status` is a convenience."""
     in_the_way(node.settings.run_directory / "status.json.new")
     assert node.renewals() == 3
+
+
+def test_the_heartbeat_says_how_much_mail_flowed(node):
+    """As the message trace has counted it."""
+    node.agent.tick()
+    assert node.client.heartbeats[-1].report.flow == FLOW
 
 
 def test_an_action_that_the_disk_refuses_is_reported_and_costs_no_renewal(node):

@@ -67,7 +67,9 @@ def test_an_event_of_any_year_is_stored_with_a_time_that_can_be_shown(
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("generation", 2**31), ("generation", -1), ("config_version", 2**63), ("role", "KING")],
+    [("generation", 2**31), ("generation", -1), ("config_version", 2**63), ("role", "KING")]
+    + [("queue", {"deferred": count}) for count in (-1, 2**62, 2**70)]
+    + [("flow", {"accepted": count}) for count in (-1, 2**62, 2**70)],
 )
 def test_a_report_that_no_column_takes_is_no_report(field: str, value: Any) -> None:
     """It is refused where it is read, and not by the database."""

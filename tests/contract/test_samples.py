@@ -71,16 +71,6 @@ def test_a_silent_node_has_no_sample(database: Database) -> None:
     assert stored(database, samples.FINE_S) == []
 
 
-@pytest.mark.parametrize("count", [-1, 2**62, 2**70])
-def test_a_count_that_is_none_is_not_known(database: Database, count: int) -> None:
-    """What no column takes does not keep the other nodes from their samples."""
-    report(database, "node-a", queue=QueueCounts(active=count, hold=2))
-    report(database, "node-b", queue=QueueCounts(active=5))
-    assert take(database, samples.take_samples) == 2
-    found = {row.node: (row.active, row.hold) for row in stored(database, samples.FINE_S)}
-    assert found == {"node-a": (None, 2), "node-b": (5, None)}
-
-
 def test_fine_samples_become_coarse_ones_once(database: Database) -> None:
     """The largest of five minutes is kept; the five minutes under way wait."""
     now = now_of(database, samples.COARSE_S)

@@ -8,13 +8,20 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlmodel import select
 
+from controlplane.gui.charts import flow_chart
 from controlplane.store.engine import TRACE_LOCK, Database
+from controlplane.store.reports import store_report
+from controlplane.store.sample_tables import SampleRow
+from controlplane.store.samples import FINE_S, FLOW_COUNTS, read_history, take_samples
 from controlplane.store.trace_intake import take_batch
 from controlplane.store.trace_search import TraceFilter, find_messages, read_timeline
 from nodeagent.adapters.mail_log import MailLog
+from nodeagent.core.contract import MailFlow, NodeReport, Role
 from nodeagent.core.trace_wire import TraceAnswer, TraceBatch, pack, unpack
 from nodeagent.trace import Tracer
 from tests.fakes.postfix_instance import PostfixInstance
@@ -56,6 +63,22 @@ class Direct:
         """Store a batch."""
         with self._database.write(TRACE_LOCK) as session:
             return take_batch(session, "node-a", unpack(pack(batch)))
+
+
+def charted(database: Database, flow: MailFlow) -> list[dict[str, Any]]:
+    """Return the overview's lines when a node reports this, and had nothing in the step before."""
+    with database.write() as session:
+        store_report(session, "node-a", NodeReport(role=Role.ACTIVE, flow=flow))
+        take_samples(session)
+        sample = session.exec(select(SampleRow)).one()
+        nothing = dict.fromkeys(FLOW_COUNTS, 0)
+        session.add(SampleRow(node="node-a", step_s=FINE_S, at=sample.at - FINE_S, **nothing))
+    with database.read() as session:
+        chart = flow_chart(read_history(session, 3600))
+    assert chart is not None
+    found = chart["series"]
+    assert isinstance(found, list)
+    return found
 
 
 @pytest.fixture
@@ -102,3 +125,33 @@ def test_what_postfix_logs_is_found(
     kinds = [step.kind for step in timeline.steps]
     assert kinds[:3] == ["client", "message-id", "queued"]
     assert kinds.count("delivery") == 4
+
+
+def test_what_postfix_does_is_counted(
+    relay: PostfixInstance, sqlite_database: Database, tmp_path: Path
+) -> None:
+    """One message to three recipients, its bounce, one refused command; unknown without a log."""
+    log = relay.root / "mail.log"
+    tracer = Tracer(MailLog(log), tmp_path / "trace.db", 2**20, Direct(sqlite_database))
+    assert tracer.flow() is None
+    with smtplib.SMTP("127.0.0.1", relay.port, timeout=LIMIT_S) as client:
+        to = [f"{name}@deliver.test" for name in ("ok", "bad", "later")]
+        client.sendmail("sender@test.invalid", to, "Subject: one\r\n\r\nhi\r\n")
+        assert client.mail("sender@test.invalid", ["SIZE=99999999999"])[0] == 552
+    wanted = {"accepted": 1, "bounced": 1, "deferrals": 1, "rejected": 1}
+    until_s = time.monotonic() + LIMIT_S
+    while True:  # how often the bounce itself is delivered or put off is not ours to say
+        tracer.turn()
+        flow = tracer.flow()
+        found = {} if flow is None else flow.model_dump(include=set(wanted))
+        if found == wanted and flow is not None and (flow.delivered or 0) >= 1:
+            break
+        assert time.monotonic() < until_s, (found, log.read_text())
+    rates = {
+        one["label"]: max(one["values"], key=lambda rate: rate or 0)
+        for one in charted(sqlite_database, flow)
+    }
+    assert rates["accepted"] == rates["bounced"] == 6.0
+    log.rename(tmp_path / "elsewhere")
+    tracer.turn()
+    assert tracer.flow() is None

@@ -36,7 +36,7 @@ def of(shown: Shown, name: str, **labels: str) -> float | None:
 
 def full() -> Situation:
     """Return a situation in which every metric has a sample."""
-    flow = KnownFlow(accepted=10, delivered=9, deferrals=3, bounced=1)
+    flow = KnownFlow(accepted=10, delivered=9, deferrals=3, bounced=1, rejected=7)
     mirror = KnownMirror(queue="node-a", generation=3, sequence=9, messages=42)
     situation = with_report(healthy(), "node-a", flow=flow)
     situation = with_report(situation, "node-b", mirrors=(mirror,))
@@ -57,6 +57,7 @@ def test_a_scrape_says_what_is_known() -> None:
     )
     assert of(shown, "relay_push_freeze_seconds", node="node-a", peer="node-b") == 0.0035
     assert of(shown, "relay_mail_accepted_messages_total", node="node-a") == 10
+    assert of(shown, "relay_mail_rejections_total", node="node-a") == 7
     assert of(shown, "relay_mail_accepted_messages_total", node="node-b") is None
     assert of(shown, "relay_lease_held", queue="node-a", holder="node-a") == 1
     assert of(shown, "relay_attention", rule="silent", severity="bad") == 0
