@@ -178,7 +178,8 @@ class Executor:
         )
         adoption = Adoption(action.queue, AdoptionStep.COMMITTED, action.generation)
         self._ports.ledger.note_adoption(adoption)
-        self._ports.host.event("adopted", f"{len(ids)} messages of {action.queue} are ours now.")
+        text = f"{len(ids)} messages of {action.queue} are ours now, by receipt {answer.number}."
+        self._ports.host.event("adopted", text)
         self._ports.host.fault_point("adoption-committed")
 
     def _narrow(self, queue: str, excluded: tuple[str, ...]) -> None:

@@ -31,6 +31,7 @@ from nodeagent.core.contract import (
     EventReport,
     HeartbeatAnswer,
     HeartbeatRequest,
+    Role,
 )
 from nodeagent.core.decision import Plan, decide
 from nodeagent.core.event_kinds import HEARTBEAT_FAILED
@@ -79,6 +80,7 @@ class Agent:
         self._rotation = KeyRotation(identity.ssh_key, files, host.event, self.wake)
         self._stopping = threading.Event()
         self._last_rule = ""
+        self._last_role: Role | None = None
         self._last_complaint: dict[str, str] = {}
 
     def wake(self) -> None:
@@ -113,6 +115,7 @@ class Agent:
         observation = self.observe()
         plan = decide(observation)
         self._log(plan, observation)
+        self._note_role(observation.role)
         for action in plan.actions:
             self._start(action, observation)
         with self._sparing_the_heartbeat():
@@ -137,6 +140,16 @@ class Agent:
         if plan.rule != self._last_rule and plan.rule not in {"idle", "push", "job-running"}:
             log.info("rule", rule=plan.rule, comment=plan.comment, role=observation.role.value)
         self._last_rule = plan.rule
+
+    def _note_role(self, role: Role) -> None:
+        """Report a change of role; what the disk refuses is noted with a later tick."""
+        if role is self._last_role:
+            return
+        before = self._last_role
+        began = "The agent has started" if before is None else f"No longer {before.value}"
+        with self._sparing_the_heartbeat():
+            self._sources.host.event("role", f"{began}: the role is {role.value}.")
+            self._last_role = role
 
     def _start(self, action: act.Action, observation: Observation) -> None:
         if action.is_job:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from nodeagent.adapters.clock import boot_time_s
 from nodeagent.adapters.host import Host
@@ -113,6 +114,7 @@ def observe(sources: Sources, memory: Memory, *, is_job_running: bool) -> Observ
 def report_of(obs: Observation, sources: Sources, memory: Memory, rule: str) -> NodeReport:
     """Return what the heartbeat says of this node."""
     host = sources.host
+    disk_free_bytes, disk_size_bytes = host.disk_space()
     return NodeReport(
         role=obs.role,
         vrrp=obs.vrrp,
@@ -131,4 +133,7 @@ def report_of(obs: Observation, sources: Sources, memory: Memory, rule: str) -> 
         boot_id=host.boot_id,
         postfix_running=host.postfix.master_pid() is not None,
         freezer=memory.freezer,
+        clock=datetime.now(UTC),
+        disk_free_bytes=disk_free_bytes,
+        disk_size_bytes=disk_size_bytes,
     )

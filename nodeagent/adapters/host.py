@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from nodeagent import __version__
@@ -50,6 +51,14 @@ class Host:
     def queue_counts(self) -> QueueCounts:
         """Return how many messages are where."""
         return self._counter.counts()
+
+    def disk_space(self) -> tuple[int | None, int | None]:
+        """Return the bytes that are free and that there are where the queue is (statvfs(3))."""
+        try:
+            usage = shutil.disk_usage(self.settings.queue_directory)
+        except OSError:
+            return None, None
+        return usage.free, usage.total
 
     def flush(self) -> None:
         """Have Postfix try all its mail now; without a running Postfix its start does that."""

@@ -181,4 +181,13 @@ class DropAdoption(Action):
 
 def failure_kind(action: Action) -> str:
     """Return the kind of the event that says that an action failed: `push-failed` for `Push`."""
-    return f"{_WORD_START.sub('-', type(action).__name__).lower()}-failed"
+    return _failure_kind(type(action))
+
+
+def failure_kinds() -> frozenset[str]:
+    """Return the kinds that the failure of any action is reported by."""
+    return frozenset(_failure_kind(one) for one in Action.__subclasses__())
+
+
+def _failure_kind(action: type[Action]) -> str:
+    return f"{_WORD_START.sub('-', action.__name__).lower()}-failed"

@@ -30,6 +30,7 @@ NODE_KINDS: Final = {
     "reconciled": "The own lease was acquired: so many messages taken back, so many retired.",
     "retired-removed": "Retired mail was removed after `retired_keep_days`.",
     SSH_ROTATION_WAITS: "The new SSH key is not used yet: a peer does not let it in, and why.",
+    "role": "The node's role has changed, or its agent has started in it.",
     "switchover": "The own queue was handed over, or the control plane noted how that ended.",
     "switchover-failed": "Nothing was handed over, and why.",
 }

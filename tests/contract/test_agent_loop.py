@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -134,6 +136,17 @@ class LoneNode:
             self.agent.tick()
             time.sleep(0.02)
 
+    def told(self, kind: str) -> list[str]:
+        """Return the texts of one kind of event, sent or not; jobs note theirs at their end."""
+        until_s = time.monotonic() + 20
+        while True:
+            sent = [event for beat in self.client.heartbeats for event in beat.events]
+            told = {one.id: one for one in (*sent, *self.events.read())}
+            found = [one.text for one in told.values() if one.kind == kind]
+            if found or time.monotonic() > until_s:
+                return found
+            time.sleep(0.02)
+
     def renewals(self) -> int:
         """Tick three times; return how many heartbeats asked for a renewal meanwhile."""
         before = len(self.client.heartbeats)
@@ -176,10 +189,33 @@ def test_old_mail_comes_back_through_the_whole_agent(tmp_path):
             queue_id(1),
             queue_id(2),
         }
-        (event,) = [one for one in lone.events.read() if one.kind == "reconciled"]
-        assert event.text == "2 messages taken back, 0 retired."
+        assert lone.told("reconciled") == ["2 messages taken back, 0 retired."]
     finally:
         lone.close()
+
+
+def test_a_change_of_role_is_reported_once_with_both_roles(tmp_path):
+    """From the start on; ticks in the same role report nothing more."""
+    lone = LoneNode(tmp_path)
+    try:
+        lone.settle()
+        lone.agent.tick()
+        lone.agent.tick()
+        assert lone.told("role") == [
+            "The agent has started: the role is FENCED.",
+            "No longer FENCED: the role is STANDBY.",
+        ]
+    finally:
+        lone.close()
+
+
+def test_a_report_says_what_time_it_is_and_how_full_the_disk(node):
+    """By the node's own clock, of the filesystem that the queue is on."""
+    report = node.client.heartbeats[-1].report
+    assert report.clock is not None
+    assert abs((report.clock - datetime.now(UTC)).total_seconds()) < 3600
+    total = shutil.disk_usage(node.queue.root).total
+    assert (report.disk_size_bytes, 0 < report.disk_free_bytes <= total) == (total, True)
 
 
 def test_mail_under_a_short_id_does_not_keep_a_node_fenced(tmp_path):
