@@ -18,6 +18,7 @@ from controlplane.gui.charts import ChartCache
 from controlplane.gui.error_pages import respond
 from controlplane.gui.live import Live
 from controlplane.gui.routers import page_paths
+from controlplane.job_log import JobLog
 from controlplane.settings import Settings
 from controlplane.store.engine import Database
 from nodeagent.core.contract import Refusal
@@ -69,6 +70,7 @@ TAGS = [
     {"name": "events", "description": "What happened on the nodes."},
     {"name": "audit", "description": "Who changed what."},
     {"name": "overview", "description": "What needs attention, and queues over time."},
+    {"name": "system", "description": "Database, jobs, certificates, hosts."},
     {"name": "metrics", "description": "For Prometheus."},
     {"name": "agent", "description": "What node agents call; authenticated by the node's key."},
     {"name": "health", "description": "Liveness."},
@@ -103,6 +105,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     app.state.refusals = RefusalLog()
     app.state.live = Live()
     app.state.charts = ChartCache()
+    app.state.job_log = JobLog()
     app.state.on_report = app.state.live.wake
     app.state.page_paths = page_paths()
     app.add_middleware(

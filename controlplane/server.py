@@ -59,7 +59,7 @@ def serve(settings: Settings) -> None:
         app = create_app(settings, database)
         app.state.secret_box = box
         app.state.tls = tls
-        jobs = start_jobs(Tools(settings, database, box, tls))
+        jobs = start_jobs(Tools(settings, database, box, tls, app.state.job_log))
         log.info("serving", address=settings.listen, sqlite=database.is_sqlite)
         try:
             _Server(_uvicorn_config(app, settings, tls), app.state.live).run()

@@ -114,7 +114,6 @@ def observe(sources: Sources, memory: Memory, *, is_job_running: bool) -> Observ
 def report_of(obs: Observation, sources: Sources, memory: Memory, rule: str) -> NodeReport:
     """Return what the heartbeat says of this node."""
     host = sources.host
-    disk_free_bytes, disk_size_bytes = host.disk_space()
     return NodeReport(
         role=obs.role,
         vrrp=obs.vrrp,
@@ -134,6 +133,5 @@ def report_of(obs: Observation, sources: Sources, memory: Memory, rule: str) -> 
         postfix_running=host.postfix.master_pid() is not None,
         freezer=memory.freezer,
         clock=datetime.now(UTC),
-        disk_free_bytes=disk_free_bytes,
-        disk_size_bytes=disk_size_bytes,
+        disk_space_bytes=host.disk_space_bytes(),
     )

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from controlplane.api.cluster_access import PRINTABLE, Since
-from controlplane.api.permissions import READ
-from controlplane.store.audit import AuditFilter, list_entries
-from controlplane.store.engine import ReadSession
+from controlplane.api.csv_stream import CSV_ANSWER, EXPORT_PAGE, stream_csv
+from controlplane.api.permissions import READ, ReadCaller
+from controlplane.core.field_changes import FieldChange, field_changes
+from controlplane.store import audit
+from controlplane.store.audit import AuditFilter, list_entries, redact
+from controlplane.store.engine import Database, DatabaseDep, ReadSession
 from controlplane.store.user_tables import AuditRow
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
+
+CSV_COLUMNS: Final = ("id", "at", "actor", "address", "token_prefix", "action", "target", "change")
+_BEGINNING: Final = "A `*` at its end: whatever begins so."
 
 
 class AuditEntry(BaseModel):
@@ -32,16 +40,45 @@ class AuditEntry(BaseModel):
     before: dict[str, Any] | None
     after: dict[str, Any] | None
 
+    @property
+    def changes(self) -> tuple[FieldChange, ...]:
+        """What differs, field by field."""
+        return field_changes(self.before, self.after)
+
 
 class AuditQuery(BaseModel):
-    """Which entries to list."""
+    """Which entries; every field narrows the search."""
 
     model_config = ConfigDict(extra="forbid")
 
-    actor: str | None = Field(default=None, max_length=64, pattern=PRINTABLE)
-    action: str | None = Field(default=None, max_length=64, pattern=PRINTABLE)
-    target: str | None = Field(default=None, max_length=320, pattern=PRINTABLE)
-    since: Since | None = None
+    actor: str | None = Field(
+        default=None, max_length=64, pattern=PRINTABLE, description=_BEGINNING
+    )
+    action: str | None = Field(
+        default=None, max_length=64, pattern=PRINTABLE, description=_BEGINNING
+    )
+    target: str | None = Field(
+        default=None, max_length=320, pattern=PRINTABLE, description=_BEGINNING
+    )
+    since: Since | None = Field(default=None, description="Not older.")
+    until: Since | None = Field(default=None, description="Older.")
+
+    def to_filter(self, before_id: int | None, limit: int) -> AuditFilter:
+        """Return what the store takes."""
+        return AuditFilter(
+            actor=self.actor,
+            action=self.action,
+            target=self.target,
+            since=self.since,
+            until=self.until,
+            before_id=before_id,
+            limit=limit,
+        )
+
+
+class PagedAuditQuery(AuditQuery):
+    """Which entries, and which page of them."""
+
     before: int | None = Field(
         default=None, ge=1, le=2**31 - 1, description="Older than this id: the next page."
     )
@@ -49,18 +86,45 @@ class AuditQuery(BaseModel):
 
 
 @router.get("", dependencies=[READ])
-def list_audit(query: Annotated[AuditQuery, Query()], session: ReadSession) -> list[AuditEntry]:
+def list_audit(
+    query: Annotated[PagedAuditQuery, Query()], session: ReadSession
+) -> list[AuditEntry]:
     """List entries of the audit log, newest first."""
-    wanted = AuditFilter(
-        actor=query.actor,
-        action=query.action,
-        target=query.target,
-        since=query.since,
-        before_id=query.before,
-        limit=query.limit,
-    )
-    return [_view(row) for row in list_entries(session, wanted)]
+    found = list_entries(session, query.to_filter(query.before, query.limit))
+    return [entry_of(row) for row in found]
 
 
-def _view(row: AuditRow) -> AuditEntry:
-    return AuditEntry.model_validate(row, from_attributes=True)
+@router.get("/export", response_class=StreamingResponse, responses=CSV_ANSWER)
+def export_audit(
+    query: Annotated[AuditQuery, Query()], database: DatabaseDep, caller: ReadCaller
+) -> StreamingResponse:
+    """Export entries of the audit log as CSV, newest first; the export itself is audited."""
+    with database.write() as session:
+        wanted = query.model_dump(mode="json", exclude_none=True)
+        audit.record(session, caller.actor, "audit.export", after=wanted)
+    return stream_csv("audit", CSV_COLUMNS, _pages(database, query))
+
+
+def _pages(database: Database, query: AuditQuery) -> Iterator[list[tuple[object, ...]]]:
+    """Yield the export page by page, each from a short snapshot of its own."""
+    before: int | None = None
+    while True:
+        with database.read() as session:
+            rows = list_entries(session, query.to_filter(before, EXPORT_PAGE))
+        found = [entry_of(row) for row in rows]
+        yield [_csv_row(one) for one in found]
+        if len(found) < EXPORT_PAGE:
+            return
+        before = found[-1].id
+
+
+def _csv_row(one: AuditEntry) -> tuple[object, ...]:
+    change = "; ".join(change.text() for change in one.changes)
+    at = one.at.isoformat()
+    return (one.id, at, one.actor, one.address, one.token_prefix, one.action, one.target, change)
+
+
+def entry_of(row: AuditRow) -> AuditEntry:
+    """Return a row as it is shown; what has become a secret since it was written is masked."""
+    values = {**row.model_dump(), "before": redact(row.before), "after": redact(row.after)}
+    return AuditEntry.model_validate(values)

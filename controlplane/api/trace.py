@@ -7,11 +7,9 @@ people's addresses away at once, so it is audited.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
@@ -19,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session
 
 from controlplane.api.cluster_access import NOT_FOUND, PRINTABLE, Since
+from controlplane.api.csv_stream import stream_csv
 from controlplane.api.permissions import READ, ReadCaller
 from controlplane.core.trace import TraceStatus
 from controlplane.errors import NotFound
@@ -39,8 +38,6 @@ router = APIRouter(prefix="/api/v1/trace", tags=["trace"])
 EXPORT_PAGE: Final = 200
 EXPORT_RECIPIENTS: Final = 1000
 LAST_NUMBER: Final = 2**53
-FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for a formula; such a text gets a quote in front."""
 CSV_COLUMNS: Final = (
     *("first_at", "last_at", "node", "queue_id", "message_id", "status"),
     *("sender", "client_name", "client_address", "helo", "login", "size_bytes"),
@@ -176,9 +173,7 @@ def export_trace(
     with database.write() as session:
         wanted = query.model_dump(mode="json", exclude_none=True)
         audit.record(session, caller.actor, "trace.export", after=wanted)
-    headers = {"Content-Disposition": 'attachment; filename="trace.csv"'}
-    lines = csv_lines(database, query.to_filter())
-    return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
+    return stream_csv("trace", CSV_COLUMNS, _pages(database, query.to_filter()))
 
 
 @router.get("/{number}", dependencies=[READ], responses=NOT_FOUND)
@@ -213,15 +208,13 @@ def find_timeline(session: Session, number: int) -> TraceTimeline:
     )
 
 
-def csv_lines(database: Database, wanted: TraceFilter) -> Iterator[str]:
+def _pages(database: Database, wanted: TraceFilter) -> Iterator[list[Sequence[object]]]:
     """Yield the export page by page, each from a short snapshot of its own."""
-    yield _csv([CSV_COLUMNS])
     after: Cursor | None = None
     while True:
         with database.read() as session:
             found = find_messages(session, wanted, EXPORT_PAGE, after, EXPORT_RECIPIENTS)
-        if found:
-            yield _csv(row for one in found for row in _csv_rows(one))
+        yield [row for one in found for row in _csv_rows(one)]
         if len(found) < EXPORT_PAGE:
             return
         after = _cursor(found[-1])
@@ -241,19 +234,6 @@ def _csv_rows(found: Found) -> Iterator[Sequence[object]]:
         )
     if not found.deliveries:
         yield (*message, *[None] * (len(CSV_COLUMNS) - len(message)))
-
-
-def _csv(rows: Any) -> str:
-    out = io.StringIO()
-    csv.writer(out).writerows([_cell(value) for value in row] for row in rows)
-    return out.getvalue()
-
-
-def _cell(value: object) -> object:
-    """Return a value that no spreadsheet computes."""
-    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
-        return f"'{value}"
-    return value
 
 
 def _cursor(found: Found) -> Cursor:

@@ -5,9 +5,9 @@ column that is left out has its default. A comma or a semicolon separates, which
 uses: spreadsheets follow their country. `read_csv` says everything that is wrong with the shape of
 the lines, one sentence a line; whether the values can be used is for `validation` to say.
 
-A spreadsheet runs a cell that begins with one of `= + - @` as a formula. On the way out such a
-cell gets an apostrophe in front, and so does one that begins with an apostrophe; on the way in the
-apostrophe goes again, so that a list survives the round trip unchanged. Passwords never go out.
+On the way out `csv_cells` puts an apostrophe in front of what a spreadsheet would run as a formula;
+on the way in it goes again, so that a list survives the round trip unchanged. Passwords never go
+out.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from typing import Any, Final
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from controlplane.core.csv_cells import FORMULA_STARTS, GUARD, csv_text
 from controlplane.core.names import BadValue
 from controlplane.core.spec import RecipientDomain, SenderPolicy, SenderRoute
 
-FORMULA_STARTS: Final = "=+-@\t\r"
-GUARD: Final = "'"
 BYTE_ORDER_MARK: Final = "\ufeff"
 DELIMITERS: Final = ",;"
 
@@ -94,13 +93,11 @@ def read_csv(shape: CsvList, text: str) -> CsvRows:
 
 def write_csv(shape: CsvList, items: Iterable[Any]) -> str:
     """Return the items as CSV with lines that end in CR LF, formulas disarmed, no password."""
-    out = io.StringIO(newline="")
-    writer = csv.writer(out)
-    writer.writerow(shape.columns)
+    rows: list[list[object]] = []
     for item in items:
         values = {shape.columns[0]: item} if shape.model is None else item.model_dump(mode="json")
-        writer.writerow([_guarded(values[column]) for column in shape.columns])
-    return out.getvalue()
+        rows.append([values[column] for column in shape.columns])
+    return csv_text([shape.columns, *rows])
 
 
 def _delimiter(text: str) -> str:
@@ -146,11 +143,6 @@ def _sentence(error: ValidationError) -> str:
     if found["type"] == "int_parsing":
         return f"{name} has to be a whole number."
     return f"{name} cannot be used: {found['msg']}."
-
-
-def _guarded(value: object) -> str:
-    text = "" if value is None else str(value)
-    return f"{GUARD}{text}" if text.startswith((GUARD, *FORMULA_STARTS)) else text
 
 
 def _unguarded(cell: str) -> str:

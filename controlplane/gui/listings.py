@@ -8,17 +8,25 @@ shown twice because newer ones came in between.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, tzinfo
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import Request
 
-from controlplane.gui.forms import FilledForm, Form
+from controlplane.gui.forms import Field, FilledForm, Form
+from controlplane.gui.language import N_
 
 Row = TypeVar("Row")
 PAGE_SIZE: Final = 50
 CURSOR: Final = "before"
+TIME: Final = {"placeholder": "2026-01-31 14:30"}
+TIMES: Final = (
+    Field("since", N_("Since"), attributes=TIME),
+    Field("until", N_("Until"), attributes=TIME),
+)
+"""The two filters of a list that goes by time."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,25 @@ def read_filters(request: Request, form: Form) -> FilledForm:
     """Return the filters as the address says."""
     query = request.query_params
     return form.posted({one.name: query.getlist(one.name) for one in form.fields})
+
+
+def typed_times(filters: FilledForm, zone: tzinfo) -> dict[str, Any]:
+    """Return the times of `TIMES`; typed without a zone they are times of the viewer's."""
+    found: dict[str, Any] = {}
+    for one in TIMES:
+        for text in filters.values.get(one.name, ()):
+            try:
+                at = datetime.fromisoformat(text.strip())
+            except ValueError:
+                continue  # the query says what is wrong with it
+            found[one.name] = at if at.tzinfo is not None else at.replace(tzinfo=zone)
+    return found
+
+
+def export_url(path: str, filters: FilledForm, times: dict[str, Any]) -> str:
+    """Return the address of an export of what these filters leave, its times with their zone."""
+    zoned = {name: [at.isoformat()] for name, at in times.items()}
+    return listing_url(path, replace(filters, values={**filters.values, **zoned}))
 
 
 def listing_url(path: str, filters: FilledForm, **more: Any) -> str:

@@ -31,6 +31,7 @@ REFUSALS: Final = (
     N_("There is no such session; it may have ended."),
     N_("There is no such API token."),
     N_("%(name)s has %(number)s API tokens; revoke some first."),
+    N_("The job broke off; the control plane's log says more."),
     N_("The role %(role)s may not do this; it needs %(needed)s."),
     N_("An API token cannot do this; log in."),
     N_("The session is unknown or has ended; log in again."),

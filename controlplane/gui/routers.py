@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
 from controlplane.gui import (
+    audit,
     configuration,
     events,
     mail,
@@ -22,6 +23,7 @@ from controlplane.gui import (
     ssh,
     state_pages,
     static_files,
+    system,
     trace,
     users,
 )
@@ -33,6 +35,7 @@ PAGE_ROUTERS: Final[tuple[APIRouter, ...]] = (
     queue.router,
     trace.router,
     events.router,
+    audit.router,
     ssh.router,
     mail_settings.router,
     route_tests.router,
@@ -41,6 +44,7 @@ PAGE_ROUTERS: Final[tuple[APIRouter, ...]] = (
     configuration.router,
     state_pages.router,
     users.router,
+    system.router,
     profile.router,
     second_factor.router,
 )

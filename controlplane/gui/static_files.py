@@ -44,11 +44,13 @@ class StaticFile:
 
 @dataclass(frozen=True)
 class Assets:
-    """All files by the name that they are served under, and the icons."""
+    """All files by the name that they are served under, the icons, and what they are made of."""
 
     names: dict[str, str]
     files: dict[str, StaticFile]
     icons: dict[str, str]
+    packages: tuple[dict[str, str], ...] = ()
+    """Name, version and licence of each package from npm."""
 
     def url(self, name: str) -> str:
         """Return where `name`, as the build knows it, is served."""
@@ -69,14 +71,16 @@ class Assets:
 def load_assets(directory: Path = STATIC) -> Assets:
     """Read the built files; raises SetupFailed when there are none."""
     try:
-        names: dict[str, str] = json.loads((directory / "manifest.json").read_text())["files"]
+        manifest = json.loads((directory / "manifest.json").read_text())
+        names: dict[str, str] = manifest["files"]
         icons: dict[str, str] = json.loads((directory / "icons.json").read_text())
         files = {name: _read(directory / name) for name in names.values()}
+        packages = tuple(manifest["packages"])
     except (OSError, ValueError, KeyError) as error:
         raise SetupFailed(
             f"The GUI's files are missing or damaged in {directory}; `make assets` builds them."
         ) from error
-    return Assets(names, files, icons)
+    return Assets(names, files, icons, packages)
 
 
 def _read(path: Path) -> StaticFile:

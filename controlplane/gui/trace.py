@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, tzinfo
 from typing import Annotated, Any, Final
 
 from fastapi import Path, Request, Response
@@ -16,16 +15,24 @@ from controlplane.api.trace import (
 )
 from controlplane.core.trace import TraceStatus
 from controlplane.errors import Invalid
-from controlplane.gui.forms import Field, FilledForm, Form, Option, Widget
+from controlplane.gui.forms import Field, Form, Option, Widget
 from controlplane.gui.language import N_
-from controlplane.gui.listings import CURSOR, PAGE_SIZE, Listing, listing_url, read_filters
+from controlplane.gui.listings import (
+    CURSOR,
+    PAGE_SIZE,
+    TIMES,
+    Listing,
+    export_url,
+    listing_url,
+    read_filters,
+    typed_times,
+)
 from controlplane.gui.shell import ReadShell, page_router
 from controlplane.store.engine import ReadSession
 
 router = page_router()
 
 EXPORT: Final = "/api/v1/trace/export"
-TIME: Final = {"placeholder": "2026-01-31 14:30"}
 STATUSES: Final = {
     TraceStatus.OPEN: (N_("not finished"), "unknown"),
     TraceStatus.QUEUED: (N_("queued"), "info"),
@@ -54,8 +61,7 @@ FILTERS: Final = Form(
                 *(Option(one.value, words) for one, (words, _tone) in STATUSES.items()),
             ),
         ),
-        Field("since", N_("Since"), attributes=TIME),
-        Field("until", N_("Until"), attributes=TIME),
+        *TIMES,
     )
 )
 
@@ -64,17 +70,14 @@ FILTERS: Final = Form(
 def trace_page(request: Request, shell: ReadShell, session: ReadSession) -> Response:
     """Search messages; the filters and the place in the list stand in the address."""
     filters = read_filters(request, FILTERS)
+    times = typed_times(filters, shell.localizer.zone)
     try:
-        wanted = filters.build(
-            PagedTraceQuery,
-            limit=PAGE_SIZE,
-            after=request.query_params.get(CURSOR),
-            **_times(filters, shell.localizer.zone),
-        )
+        after = request.query_params.get(CURSOR)
+        wanted = filters.build(PagedTraceQuery, limit=PAGE_SIZE, after=after, **times)
         page = find_page(session, wanted)
     except Invalid as error:
         refused: Listing[TraceMessage] = Listing(request.url.path, filters.refused(error), ())
-        return _page(shell, refused, error.status)
+        return _page(shell, refused, times, error.status)
     path = request.url.path
     is_first = CURSOR not in request.query_params
     more = {CURSOR: page.next}
@@ -87,31 +90,21 @@ def trace_page(request: Request, shell: ReadShell, session: ReadSession) -> Resp
             first_url=None if is_first else listing_url(path, filters),
             next_url=None if page.next is None else listing_url(path, filters, **more),
         ),
+        times,
     )
 
 
-def _page(shell: ReadShell, listing: Listing[TraceMessage], status: int = 200) -> Response:
+def _page(
+    shell: ReadShell, listing: Listing[TraceMessage], times: dict[str, Any], status: int = 200
+) -> Response:
     return shell.page(
         "trace.html",
         status=status,
         block="listing",
         listing=listing,
         statuses=STATUSES,
-        export_url=listing_url(EXPORT, listing.filters),
+        export_url=export_url(EXPORT, listing.filters, times),
     )
-
-
-def _times(filters: FilledForm, zone: tzinfo) -> dict[str, Any]:
-    """Return the times that were typed without a zone as times of the viewer's."""
-    found: dict[str, Any] = {}
-    for name in ("since", "until"):
-        for text in filters.values.get(name, ()):
-            try:
-                at = datetime.fromisoformat(text.strip())
-            except ValueError:
-                continue  # the query says what is wrong with it
-            found[name] = at if at.tzinfo is not None else at.replace(tzinfo=zone)
-    return found
 
 
 @router.get("/trace/{number}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import structlog
@@ -14,6 +14,7 @@ from sqlmodel import Session
 
 from controlplane.core.spec import TlsSpec
 from controlplane.errors import ControlPlaneError
+from controlplane.job_log import JobLog
 from controlplane.settings import Settings
 from controlplane.store.certificates import read_certificate
 from controlplane.store.crypto import SecretBox
@@ -51,6 +52,7 @@ class Tools:
     database: Database
     box: SecretBox
     tls: ServerTls
+    log: JobLog = field(default_factory=JobLog)
 
 
 class CertificateWatch:
@@ -116,12 +118,16 @@ def _in_transaction(database: Database, job: Callable[[Session], int], lock: int
         return job(session)
 
 
-def guarded(name: str, job: Callable[[], None]) -> Callable[[], None]:
-    """Return `job` with our own errors logged in one line: the next run tries again."""
+def guarded(
+    name: str, job: Callable[[], None], job_log: JobLog | None = None
+) -> Callable[[], None]:
+    """Return `job` with its runs noted and our own errors logged: the next run tries again."""
+    noted = job_log or JobLog()
 
     def run() -> None:
         try:
-            job()
+            with noted.noting(name):
+                job()
         except ControlPlaneError as error:
             log.warning("job failed", job=name, detail=error.detail)
 
@@ -134,17 +140,21 @@ def start_jobs(tools: Tools) -> BackgroundScheduler:
         timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1}
     )
     watch = CertificateWatch(tools)
-    watch_once = guarded("certificate", watch.check)
-    watch_once()
-    scheduler.add_job(watch_once, "interval", seconds=CERTIFICATE_EVERY_S, id="certificate")
-    prune_once = guarded("prune", lambda: prune(tools))
-    scheduler.add_job(prune_once, "interval", hours=PRUNE_EVERY_H, id="prune")
-    sample_once = guarded("sample", lambda: sample(tools))
     sample_trigger = IntervalTrigger(seconds=FINE_S, start_date=MIDDLE_OF_STEP, timezone=UTC)
-    scheduler.add_job(sample_once, sample_trigger, id="sample")
-    headers_once = guarded("queue-headers", lambda: prune_queue_headers(tools))
-    scheduler.add_job(headers_once, "interval", minutes=HEADERS_EVERY_M, id="queue-headers")
-    renew_once = guarded("renew", tools.tls.renew_own)
-    scheduler.add_job(renew_once, "interval", hours=RENEW_EVERY_H, id="renew")
+    jobs: tuple[tuple[str, Callable[[], None], IntervalTrigger], ...] = (
+        ("certificate", watch.check, IntervalTrigger(seconds=CERTIFICATE_EVERY_S)),
+        ("prune", lambda: prune(tools), IntervalTrigger(hours=PRUNE_EVERY_H)),
+        ("sample", lambda: sample(tools), sample_trigger),
+        (
+            "queue-headers",
+            lambda: prune_queue_headers(tools),
+            IntervalTrigger(minutes=HEADERS_EVERY_M),
+        ),
+        ("renew", tools.tls.renew_own, IntervalTrigger(hours=RENEW_EVERY_H)),
+    )
+    for name, job, trigger in jobs:
+        scheduler.add_job(guarded(name, job, tools.log), trigger, id=name)
+    guarded("certificate", watch.check, tools.log)()
     scheduler.start()
+    tools.log.follow(lambda: {job.id: job.next_run_time for job in scheduler.get_jobs()})
     return scheduler

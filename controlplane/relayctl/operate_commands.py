@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from controlplane.core.attention import Severity
 from controlplane.relayctl.client import Client
 from controlplane.relayctl.connection import connect, fetch, path_of
 from controlplane.relayctl.errors import Misused, WaitedInVain
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command("status")(status)
     app.command("attention")(attention)
+    app.command("system")(system)
     app.command("lease")(lease)
     app.command("events")(events)
     app.command("audit")(audit)
@@ -93,6 +95,41 @@ def attention(*, as_json: JsonFlag = False) -> None:
     print_list(fetch("/attention"), columns, "Nothing needs attention.", as_json=as_json)
 
 
+def system(*, as_json: JsonFlag = False) -> None:
+    """Show how database, jobs, certificates, agents, clocks and disks are."""
+    found = fetch("/system")
+    if as_json:
+        print_json(found)
+        return
+    database = found["database"]
+    print_facts(
+        {
+            "version": found["version"],
+            "database": f"{database['kind']} {database['version']}",
+            "schema": f"{database['migration']} of {database['newest_migration']}",
+            "database_size_bytes": database["size_bytes"],
+            "database_latency_ms": round(database["latency_ms"], 1),
+            "disk_free_bytes": found["disk_free_bytes"],
+        }
+    )
+    days: Columns = {"CERTIFICATE": "name", "DAYS LEFT": lambda one: int(one["days_left"])}
+    print_list(found["certificates"], days, "There is no certificate.", as_json=False)
+    jobs: Columns = {
+        "JOB": "name",
+        "LAST RUN (UTC)": lambda one: one["last_began_at"] and one["last_began_at"][:19],
+        "ERROR": "last_error",
+        "NEXT RUN (UTC)": lambda one: one["next_at"] and one["next_at"][:19],
+    }
+    print_list(found["jobs"], jobs, "That process runs no jobs.", as_json=False)
+    nodes: Columns = {
+        "NODE": "node",
+        "AGENT": "agent_version",
+        "CLOCK": lambda one: one["clock_offset_s"] and f"{one['clock_offset_s']:+.1f} s",
+        "DISK FREE": "disk_free_bytes",
+    }
+    print_list(found["nodes"], nodes, "There is no node yet.", as_json=False)
+
+
 def lease(*, as_json: JsonFlag = False) -> None:
     """Show who holds the lease of each queue."""
     _print_leases(fetch("/leases"), as_json=as_json)
@@ -118,11 +155,15 @@ def events(
     limit: Annotated[int, typer.Option(help="How many.", min=1, max=MAX_EVENTS)] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they come.")] = False,
     *,
+    severity: Annotated[Severity | None, typer.Option(help="Only as grave as this.")] = None,
+    text: Annotated[str | None, typer.Option(help="Only with this in the text.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show events, oldest first; with --follow and --json one JSON object a line."""
+    grave = None if severity is None else severity.value
+    wanted = {"node": node, "kind": kind, "severity": grave, "text": text}
     with connect() as client:
-        listed = list(reversed(client.get("/events", node=node, kind=kind, limit=limit)))
+        listed = list(reversed(client.get("/events", **wanted, limit=limit)))
         if as_json and not follow:
             print_json(listed)
             return
@@ -130,7 +171,7 @@ def events(
         last = listed[-1]["number"] if listed else 0
         while follow:
             time.sleep(FOLLOW_S)
-            listed = client.get("/events", node=node, kind=kind, after=last, limit=MAX_EVENTS)
+            listed = client.get("/events", **wanted, after=last, limit=MAX_EVENTS)
             _print_events(listed, as_json=as_json)
             last = listed[-1]["number"] if listed else last
 
@@ -146,13 +187,14 @@ def _print_events(listed: list[dict[str, Any]], *, as_json: bool) -> None:
 
 def audit(
     actor: Annotated[str | None, typer.Option(help="Only by this user.")] = None,
-    action: Annotated[str | None, typer.Option(help="Only this action.")] = None,
+    action: Annotated[str | None, typer.Option(help="Only this action, or vip.* say.")] = None,
+    target: Annotated[str | None, typer.Option(help="Only of this, or its beginning*.")] = None,
     limit: Annotated[int, typer.Option(help="How many.", min=1, max=MAX_EVENTS)] = 50,
     *,
     as_json: JsonFlag = False,
 ) -> None:
     """Show who changed what, newest first."""
-    listed = fetch("/audit", actor=actor, action=action, limit=limit)
+    listed = fetch("/audit", actor=actor, action=action, target=target, limit=limit)
     columns: Columns = {
         "AT (UTC)": lambda one: one["at"][:19],
         "WHO": "actor",

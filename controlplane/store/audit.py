@@ -38,12 +38,16 @@ SYSTEM = Actor("system")
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """Which rows to list, newest first; `before_id` continues where the last page ended."""
+    """Which rows to list, newest first; `before_id` continues where the last page ended.
+
+    A text that ends in `*` is the beginning of what is wanted.
+    """
 
     actor: str | None = None
     action: str | None = None
     target: str | None = None
     since: datetime | None = None
+    until: datetime | None = None
     before_id: int | None = None
     limit: int = 100
 
@@ -91,17 +95,27 @@ def record(
     )
 
 
+def known_actions(session: Session) -> list[str]:
+    """Return every action that there is a row of."""
+    return list(session.exec(select(AuditRow.action).distinct().order_by(AuditRow.action)))
+
+
 def list_entries(session: Session, wanted: AuditFilter) -> list[AuditRow]:
     """Return matching rows, newest first."""
     statement = select(AuditRow).order_by(col(AuditRow.id).desc()).limit(wanted.limit)
-    if wanted.actor is not None:
-        statement = statement.where(AuditRow.actor == wanted.actor)
-    if wanted.action is not None:
-        statement = statement.where(AuditRow.action == wanted.action)
-    if wanted.target is not None:
-        statement = statement.where(AuditRow.target == wanted.target)
+    for column, text in (
+        (col(AuditRow.actor), wanted.actor),
+        (col(AuditRow.action), wanted.action),
+        (col(AuditRow.target), wanted.target),
+    ):
+        if text is not None and text.endswith("*"):
+            statement = statement.where(column.startswith(text[:-1], autoescape=True))
+        elif text is not None:
+            statement = statement.where(column == text)
     if wanted.since is not None:
         statement = statement.where(AuditRow.at >= wanted.since)
+    if wanted.until is not None:
+        statement = statement.where(AuditRow.at < wanted.until)
     if wanted.before_id is not None:
         statement = statement.where(col(AuditRow.id) < wanted.before_id)
     return list(session.exec(statement))

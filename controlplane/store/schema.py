@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -48,8 +49,15 @@ def migrate(database: Database) -> None:
 
 def is_current(connection: Connection) -> bool:
     """Tell whether the database has the schema that this program was built for."""
+    return MigrationContext.configure(connection).get_current_revision() == newest_migration()
+
+
+@cache
+def newest_migration() -> str:
+    """Return the schema that this program was built for."""
     newest = ScriptDirectory.from_config(_configuration()).get_current_head()
-    return MigrationContext.configure(connection).get_current_revision() == newest
+    assert newest is not None  # noqa: S101 - the package has migrations
+    return newest
 
 
 def _configuration() -> Config:

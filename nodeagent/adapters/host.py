@@ -52,12 +52,12 @@ class Host:
         """Return how many messages are where."""
         return self._counter.counts()
 
-    def disk_space(self) -> tuple[int | None, int | None]:
-        """Return the bytes that are free and that there are where the queue is (statvfs(3))."""
+    def disk_space_bytes(self) -> tuple[int, int] | None:
+        """Return what is free and what there is where the queue is (statvfs(3)), None: unknown."""
         try:
             usage = shutil.disk_usage(self.settings.queue_directory)
         except OSError:
-            return None, None
+            return None
         return usage.free, usage.total
 
     def flush(self) -> None:

@@ -181,9 +181,8 @@ class NodeReport(Wire):
     boot_id: str = ""
     postfix_running: bool | None = None
     freezer: str = ""
-    clock: datetime | None = None  # the node's clock as it made this report
-    disk_free_bytes: int | None = None  # where the queue is, without what is reserved for root
-    disk_size_bytes: int | None = None
+    clock: datetime | None = None  # the node's, as it made this report
+    disk_space_bytes: tuple[int, int] | None = None  # free and all, where the queue is
 
 
 class EventReport(Wire):

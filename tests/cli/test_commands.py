@@ -210,6 +210,8 @@ def test_events_come_oldest_first(live: Operator, sqlite_database: Database) -> 
     lines = live("events", "--kind", "role").out.splitlines()
     assert [line.rpartition(": ")[2] for line in lines] == ["event 1", "event 2", "event 3"]
     assert live("events", "--node", "node-b").out == ""
+    assert len(live.json("events", "--severity", "info", "--text", "EVENT 2")) == 1
+    assert live.json("events", "--severity", "bad") == []
 
 
 def test_the_audit_log_says_who(paired: Operator) -> None:
@@ -217,6 +219,16 @@ def test_the_audit_log_says_who(paired: Operator) -> None:
     entries = paired.json("audit", "--action", "node.create")
     assert [one["target"] for one in entries] == ["node-b", "node-a"]
     assert "node.create" in paired("audit").out
+    assert len(paired.json("audit", "--action", "node.*", "--target", "node-b")) == 1
+
+
+def test_the_system_is_shown(paired: Operator) -> None:
+    """Database, certificates, jobs and hosts, as tables and as JSON."""
+    found = paired.json("system")
+    assert found["database"]["kind"] == "SQLite"
+    shown = paired("system").out
+    for words in ("schema", "smtp", "node-a", "That process runs no jobs."):
+        assert words in shown
 
 
 def _finish(database: Database, values: dict[str, Any]) -> None:

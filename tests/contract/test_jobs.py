@@ -192,6 +192,10 @@ def test_every_job_is_scheduled_and_the_certificate_is_shown_at_once(
             "renew": 24 * 3600,
             "sample": 10,
         }
+        noted = {job.name: job for job in tools.log.jobs()}
+        assert set(noted) == set(every_s)
+        assert all(job.next_at is not None for job in noted.values())
+        assert noted["certificate"].last is not None
         assert (tmp_path / UPLOADED_FILE).exists()
     finally:
         scheduler.shutdown()

@@ -117,7 +117,7 @@ def _write() -> None:
     used = words_of("\n".join(path.read_text() for path in _sources()))
     files = {name: _write_bundle(fresh, name, _parts(name, used)) for name in BUNDLES}
     (fresh / "icons.json").write_text(json.dumps(_icons(), separators=(",", ":")))
-    manifest = {"inputs": _hash_of_inputs(), "files": files}
+    manifest = {"inputs": _hash_of_inputs(), "files": files, "packages": _packages()}
     (fresh / "manifest.json").write_text(json.dumps(manifest, indent=1))
     shutil.rmtree(STATIC, ignore_errors=True)
     fresh.rename(STATIC)
@@ -131,6 +131,16 @@ def _parts(name: str, used: set[str]) -> Iterator[str]:
         else:
             text = (MODULES / part).read_text()
             yield trim_css(text, used) if part == TABLER else text
+
+
+def _packages() -> list[dict[str, str]]:
+    """Return name, version and licence of each package that pages use, as the lock says."""
+    lock = json.loads((ASSETS / "package-lock.json").read_text())["packages"]
+    return [
+        {"name": name, "version": one["version"], "licence": one["license"]}
+        for name in sorted(lock[""]["dependencies"])
+        for one in [lock[f"node_modules/{name}"]]
+    ]
 
 
 def _write_bundle(directory: Path, name: str, texts: Iterator[str]) -> str:
