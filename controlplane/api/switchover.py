@@ -15,7 +15,6 @@ from controlplane.api.permissions import READ, OperateCaller
 from controlplane.core.switchover_steps import StepName, StepState, steps_of
 from controlplane.errors import Conflict, NotFound
 from controlplane.store import audit
-from controlplane.store.audit import Actor
 from controlplane.store.cluster import ClusterStore, read_settings
 from controlplane.store.engine import ReadSession
 from controlplane.store.ownership_tables import SwitchoverRow
@@ -111,7 +110,14 @@ def create_switchover(
     It is refused when one is under way, or when the destination could not take over now. When the
     source cannot reach the destination, nothing is handed over and the source goes on.
     """
-    return ask_by(store, body, caller.actor)
+    with store.database.write() as session:
+        source = _check(store, session, body)
+        row = request_switchover(session, source, body.destination, caller.actor.name)
+        after = {"source": source, "destination": body.destination}
+        audit.record(session, caller.actor, "switchover.create", str(row.id), after=after)
+        text = f"{caller.actor.name} asked {source} to hand over to {body.destination}."
+        add_event(session, "switchover-requested", text, node=source)
+        return switchover_view(row)
 
 
 @router.delete("", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
@@ -120,29 +126,12 @@ def delete_switchover(caller: OperateCaller, store: StoreDep) -> None:
 
     A source that has granted its lease already goes on: the steps say how far it was.
     """
-    withdraw_by(store, caller.actor)
-
-
-def ask_by(store: ClusterStore, body: SwitchoverBody, actor: Actor) -> SwitchoverView:
-    """Ask for a switchover; raises NotFound and Conflict."""
-    with store.database.write() as session:
-        source = _check(store, session, body)
-        row = request_switchover(session, source, body.destination, actor.name)
-        after = {"source": source, "destination": body.destination}
-        audit.record(session, actor, "switchover.create", str(row.id), after=after)
-        text = f"{actor.name} asked {source} to hand over to {body.destination}."
-        add_event(session, "switchover-requested", text, node=source)
-        return switchover_view(row)
-
-
-def withdraw_by(store: ClusterStore, actor: Actor) -> None:
-    """Withdraw the switchover under way; raises NotFound."""
     with store.database.write() as session:
         wish = current_switchover(session)
         if wish is None:
             raise NotFound("No switchover is under way.")
-        cancel_switchover(session, wish.id, f"Withdrawn by {actor.name}.")
-        audit.record(session, actor, "switchover.delete", str(wish.id))
+        cancel_switchover(session, wish.id, f"Withdrawn by {caller.actor.name}.")
+        audit.record(session, caller.actor, "switchover.delete", str(wish.id))
 
 
 def progress_of(session: Session, row: SwitchoverRow) -> SwitchoverProgress:

@@ -18,8 +18,6 @@ from controlplane.core.names import BadValue, parse_domain, parse_next_hop
 from controlplane.core.spec import TlsSpec
 from controlplane.errors import NotFound
 from controlplane.store import certificates
-from controlplane.store.audit import Actor
-from controlplane.store.cluster import ClusterStore
 from controlplane.tls import check_upload, trusted_roots
 
 router = APIRouter(prefix="/api/v1/tls", tags=["tls"])
@@ -105,24 +103,17 @@ def put_certificate(body: CertificateBody, caller: AdminCaller, store: StoreDep)
     root: one of the file, or one that the control plane's host trusts. The GUI shows it from the
     next connection on, on every instance within seconds; Postfix after the next apply.
     """
-    return replace_certificate(store, body, caller.actor)
+    check_upload(body.cert_pem, body.key_pem.get_secret_value(), body.names)
+    tls = TlsSpec(cert_pem=body.cert_pem, key_pem=body.key_pem)
+    view = certificate_view(parse_chain(body.cert_pem), is_own=False)
+    store.put_certificate(tls, caller.actor, view.model_dump(mode="json"))
+    return view
 
 
 @router.delete("/certificate", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
 def delete_certificate(caller: AdminCaller, store: StoreDep) -> None:
     """Go back to certificates that the control plane makes itself; 404 when none was uploaded."""
     store.delete_certificate(caller.actor)
-
-
-def replace_certificate(
-    store: ClusterStore, body: CertificateBody, actor: Actor
-) -> CertificateView:
-    """Check and store what was uploaded; raises Invalid."""
-    check_upload(body.cert_pem, body.key_pem.get_secret_value(), body.names)
-    tls = TlsSpec(cert_pem=body.cert_pem, key_pem=body.key_pem)
-    view = certificate_view(parse_chain(body.cert_pem), is_own=False)
-    store.put_certificate(tls, actor, view.model_dump(mode="json"))
-    return view
 
 
 def certificate_view(chain: list[x509.Certificate], *, is_own: bool) -> CertificateView:

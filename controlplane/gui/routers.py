@@ -9,11 +9,14 @@ from fastapi.routing import APIRoute
 
 from controlplane.gui import (
     audit,
+    cluster_settings,
     configuration,
     events,
     mail,
     mail_imports,
     mail_settings,
+    node_keys,
+    nodes,
     overview,
     profile,
     queue,
@@ -24,14 +27,23 @@ from controlplane.gui import (
     state_pages,
     static_files,
     system,
+    switchover,
+    tls,
     trace,
     users,
+    vips,
 )
 
 PAGE_ROUTERS: Final[tuple[APIRouter, ...]] = (
     static_files.router,
     sign_in.router,
     overview.router,
+    nodes.router,
+    node_keys.router,
+    switchover.router,
+    cluster_settings.router,
+    vips.router,
+    tls.router,
     queue.router,
     trace.router,
     events.router,

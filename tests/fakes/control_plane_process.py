@@ -63,7 +63,7 @@ class ControlPlaneProcess:
         while True:
             try:
                 return self._get(path)
-            except httpx2.ConnectError:
+            except (httpx2.ConnectError, httpx2.TimeoutException):
                 has_ended = self.server is not None and self.server.poll() is not None
                 log = self.state_dir.with_name(f"serve-{self.port}.log").read_text()
                 assert not has_ended, log

@@ -115,6 +115,14 @@
     if (event.detail.ctx) toast(document.body.dataset.unreachable, "bad");
   });
 
+  /* A button that copies the text of an element: <button data-copies="id" data-copied="Copied.">. */
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest?.("button[data-copies]");
+    if (!button) return;
+    await navigator.clipboard.writeText(document.getElementById(button.dataset.copies).textContent);
+    toast(button.dataset.copied, "good");
+  });
+
   /* Live regions say when what they show may be old. */
   const live = (event) => event.target.closest?.("[data-live-state]");
   document.addEventListener("htmx:sse:after:connection", (event) => {
