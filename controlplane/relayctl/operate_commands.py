@@ -234,11 +234,16 @@ def switchover(
 
 
 def _wait_for(client: Client, number: int, timeout_s: float) -> dict[str, Any]:
-    ends = time.monotonic() + timeout_s
+    """Return the switchover once it is finished; each step is told as soon as it was seen."""
+    ends, told = time.monotonic() + timeout_s, set()
     while time.monotonic() < ends:
-        for one in client.get("/switchover")["history"]:
-            if one["id"] == number and one["finished_at"] is not None:
-                return dict(one)
+        one = client.get(path_of("switchover", number))
+        for step in one["steps"]:
+            if step["state"] == "done" and step["name"] not in told:
+                told.add(step["name"])
+                print_note(f"{step['name']}.")
+        if one["finished_at"] is not None:
+            return dict(one)
         time.sleep(POLL_S)
     raise WaitedInVain(f"The switchover was not finished within {timeout_s:g} s.")
 

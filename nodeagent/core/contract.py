@@ -181,7 +181,7 @@ class NodeReport(Wire):
     boot_id: str = ""
     postfix_running: bool | None = None
     freezer: str = ""
-    clock: datetime | None = None  # the node's, as it made this report
+    clock: AwareDatetime | None = None  # the node's, as it made this report
     disk_space_bytes: tuple[int, int] | None = None  # free and all, where the queue is
 
 

@@ -255,6 +255,7 @@ def test_waiting_for_a_switchover_that_nobody_does(live: Operator) -> None:
     """Exit code 5 after the time given."""
     waited = live("switchover", "node-b", "--wait", "--timeout", "0.2")
     assert (waited.code, "not finished within" in waited.err) == (5, True)
+    assert waited.err.splitlines()[0] == "asked."
 
 
 def test_explain_shows_the_rule_that_was_followed(live: Operator) -> None:
@@ -295,3 +296,4 @@ def test_a_failed_switchover_is_exit_code_5(live: Operator, sqlite_database: Dat
     waited = live("switchover", "node-b", "--wait")
     assert waited.code == 0
     assert "(9 messages, SMTP stood still for 412 ms)" in waited.out
+    assert waited.err.splitlines()[-1] == "moved."

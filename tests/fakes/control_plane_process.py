@@ -17,7 +17,7 @@ from controlplane.tls import ca_pem
 from nodeagent.core.contract import TLS_SERVER_NAME
 
 COMMAND = [sys.executable, "-c", "from controlplane.cli import main; main()"]
-START_S = 40.0
+START_S = 240.0
 
 
 class ControlPlaneProcess:
