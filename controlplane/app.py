@@ -19,6 +19,7 @@ from controlplane.gui.error_pages import respond
 from controlplane.gui.live import Live
 from controlplane.gui.routers import page_paths
 from controlplane.job_log import JobLog
+from controlplane.node_setup.recipe import Recipe
 from controlplane.settings import Settings
 from controlplane.store.engine import Database
 from nodeagent.core.contract import Refusal
@@ -107,6 +108,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     app.state.charts = ChartCache()
     app.state.job_log = JobLog()
     app.state.on_report = app.state.live.wake
+    app.state.recipe = Recipe(wheel=settings.node_wheel)
     app.state.page_paths = page_paths()
     app.add_middleware(
         BodyLimit,

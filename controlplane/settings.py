@@ -45,6 +45,11 @@ class Settings(BaseSettings):
         description="How many config versions are kept; one that a node has assigned or live is "
         "kept besides.",
     )
+    node_wheel: Path | None = Field(
+        default=None,
+        description="A wheel of this program that hosts get which are set up over SSH; a "
+        "`constraints.txt` beside it goes along. Empty: the program must be there already.",
+    )
     stop_timeout_s: int = Field(
         default=5, ge=1, description="How long requests may take to end at a stop."
     )

@@ -15,6 +15,7 @@ from controlplane.relayctl import (
     operate_commands,
     queue_commands,
     session_commands,
+    setup_commands,
     ssh_commands,
     trace_commands,
     user_commands,
@@ -48,6 +49,7 @@ app.add_typer(account_commands.second_factor, name="second-factor")
 app.add_typer(trace_commands.trace, name="trace")
 app.add_typer(node_commands.nodes, name="nodes")
 app.add_typer(node_commands.vips, name="vips")
+setup_commands.register(ssh_commands.ssh)
 app.add_typer(ssh_commands.ssh, name="ssh")
 app.add_typer(queue_commands.queue, name="queue")
 app.add_typer(mail.domains, name="domains")

@@ -194,3 +194,19 @@ class PeerTestRow(NodeTestRow, table=True):
     lines: list[dict[str, Any]] = Field(
         default_factory=list, sa_column=Column(JSON, nullable=False)
     )
+
+
+class NodeSetupRow(NodeTestRow, table=True):
+    """One setup of a host over SSH; `alive_at` is when the process that does it last noted it."""
+
+    __tablename__ = "node_setups"
+
+    address: str = Field(max_length=64)
+    port: int
+    ssh_user: str = Field(max_length=32)
+    host_key: str = Field(max_length=64)
+    alive_at: float = Field(sa_type=Float)
+    is_cancelled: bool = False
+    lines: list[dict[str, Any]] = Field(
+        default_factory=list, sa_column=Column(JSON, nullable=False)
+    )

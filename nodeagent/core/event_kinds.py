@@ -43,6 +43,7 @@ CONTROL_PLANE_KINDS: Final = {
     "generation-below-seen": "A node has seen a generation that this database has not.",
     "key-revoked": "A node's key was revoked.",
     "lease": "A lease has another holder.",
+    "node-setup": "A setup of a host over SSH has ended, and how.",
     "receipt-conflict": "After a restore, a node remembers a receipt as another node's.",
     "recovered": "After a restore all nodes have reported.",
     "restored": "The database came from a backup; leases wait for all nodes.",

@@ -16,7 +16,15 @@ from controlplane.store.users import FIRST_PASSWORD
 METHODS = {"get", "put", "post", "patch", "delete"}
 WITHOUT_SESSION = {("post", "/api/v1/session"), ("get", "/healthz")}
 WITH_FIRST_PASSWORD = {*WITHOUT_SESSION, ("put", "/api/v1/session/password")}
-WRITE_ONLY = {"password", "key_pem", "current_password", "new_password", "token"} | {
+WRITE_ONLY = {
+    "password",
+    "private_key",
+    "passphrase",
+    "key_pem",
+    "current_password",
+    "new_password",
+    "token",
+} | {
     "code",
     "secret",
     "one_time_password",

@@ -24,6 +24,8 @@ SIGNED_IN = [
     "/cluster",
     "/cluster/vips/new",
     "/tls",
+    "/ssh/node-a/reach",
+    "/ssh/node-a/setup",
     "/mail",
     "/mail/recipient-domains",
     "/mail/routes/new",

@@ -134,8 +134,6 @@ def test_progress_is_worked_out_from_the_report(
         is_enrolled=True,
         is_revoked=False,
         is_struck_off=False,
-        enrolled_at=None,
-        token_expires_at=None,
         assigned_version=assigned,
         last_seen_s=None if report is None else 1.0,
         report=None if report is None else NodeReport(role=Role.STANDBY, **report),
