@@ -42,7 +42,7 @@ class RelayHost(LoopbackSshd):
             self._script(self.bin / name, (record + body + "\n").format(root=root))
         config = root / "sshd_config"
         path = f"{self.bin}:/usr/sbin:/usr/bin:/sbin:/bin"
-        config.write_text(f"{config.read_text()}SetEnv PATH={path}\n")
+        config.write_text(f"{config.read_text()}SetEnv PATH={path} HOME={root}\n")
         (root / "os-release").write_text(BOOKWORM)
         (root / "uid").write_text("0\n")
         self.has_packages(*PACKAGES)
