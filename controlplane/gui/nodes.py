@@ -25,6 +25,7 @@ from controlplane.store.nouns import NODES
 router = page_router()
 
 PAGE: Final = "/nodes"
+"""Below it, what begins with an underscore is no node: no name does."""
 
 
 @router.get("/nodes")
@@ -37,21 +38,21 @@ def nodes_page(shell: ReadShell, store: StoreDep) -> Response:
     return shell.page("nodes.html", state=state)
 
 
-@router.get("/nodes/live", response_class=EventSourceResponse)
+@router.get("/nodes/_live", response_class=EventSourceResponse)
 async def follow_nodes(shell: ReadShell, live: LiveDep) -> AsyncIterator[ServerSentEvent]:
     """Send the list whenever it has changed."""
     async for event in live.stream(shell, NODES_TOPIC):
         yield event
 
 
-@router.get("/nodes/new")
+@router.get("/nodes/_new")
 def new_page(shell: AdminShell, store: StoreDep) -> Response:
     """Show the empty form, with a mode and a priority that are free."""
     form = NEW_NODE.filled(suggested(store.items(NODES)))
     return shell.page("node_new.html", form=form)
 
 
-@router.post("/nodes/new")
+@router.post("/nodes/_new")
 def add_node(shell: AdminShell, posted: Posted, store: StoreDep) -> Response:
     """Add a node; one that is there already is not overwritten."""
     form = NEW_NODE.posted(posted)

@@ -15,15 +15,15 @@ from tests.browser.conftest import CHEAP, PHONE, Cluster, OpenPage
 
 SIGNED_IN = [
     "/",
-    "/ssh",
     "/nodes",
-    "/nodes/new",
+    "/nodes/_new",
     "/nodes/node-a",
     "/nodes/node-a/remove",
     "/switchover",
     "/cluster",
     "/cluster/vips/new",
     "/tls",
+    "/ssh",
     "/ssh/node-a/reach",
     "/ssh/node-a/setup",
     "/mail",

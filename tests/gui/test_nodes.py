@@ -64,7 +64,7 @@ def test_the_list_says_what_is_known_and_what_is_not(
     watched: TestClient, sqlite_database: Database
 ) -> None:
     """A node that reports, one that is enrolled and silent, one that nobody enrolled."""
-    assert post(watched, "/nodes/new", name="node-c", **GOOD).status_code == 303
+    assert post(watched, "/nodes/_new", name="node-c", **GOOD).status_code == 303
     _enrol(sqlite_database, "node-a", "node-b")
     _report(sqlite_database, "node-a", role=Role.ACTIVE, holds_vips=(VIP,), agent_version="0.1.0")
     page = watched.get("/nodes").text
@@ -83,9 +83,9 @@ def test_a_node_goes_from_the_form_to_its_first_report(
     watched: TestClient, sqlite_database: Database
 ) -> None:
     """Added, enrolled with the command of its page, and the page says each time how far it is."""
-    form = watched.get("/nodes/new").text
+    form = watched.get("/nodes/_new").text
     assert 'value="slave" selected' in form
-    added = post(watched, "/nodes/new", name="node-c", **GOOD)
+    added = post(watched, "/nodes/_new", name="node-c", **GOOD)
     assert (added.status_code, added.headers["location"]) == (303, "/nodes/node-c")
     stored = watched.get("/api/v1/nodes/node-c").json()["node"]
     assert {name: str(stored[name]) for name in GOOD} == GOOD
@@ -178,7 +178,7 @@ def test_wrong_input_keeps_what_was_typed(
 ) -> None:
     """The sentence stands beside its field; no node is stored, nothing typed is lost."""
     typed = {"name": "node-c", **GOOD, **change}
-    answer = post(watched, "/nodes/new", **typed)
+    answer = post(watched, "/nodes/_new", **typed)
     assert answer.status_code == 422
     beside = answer.text.partition(f'id="f-{field}-error">')[2].partition("</p>")[0]
     assert words in html.unescape(beside)
@@ -286,7 +286,7 @@ def test_what_a_node_says_stays_text(watched: TestClient, sqlite_database: Datab
 
 
 KEYS = ("remove", "token", "revoke", "strike", "dead")
-ADMINS = ("new", "node-a", *(f"node-a/{one}" for one in KEYS))
+ADMINS = ("_new", "node-a", *(f"node-a/{one}" for one in KEYS))
 
 
 @pytest.mark.parametrize("role", [UserRole.OPERATOR, UserRole.READ_ONLY])
@@ -300,10 +300,10 @@ def test_who_may_not_is_shown_no_button_and_refused(
     assert ("Begin a maintenance" in page) is (role is UserRole.OPERATOR)
     for words in ("Make an enrolment token", "/nodes/node-a/remove", "Strike it off", "<textarea"):
         assert words not in page
-    assert "/nodes/new" not in viewer.get("/nodes").text
+    assert "/nodes/_new" not in viewer.get("/nodes").text
     for path in ADMINS:
         assert post(viewer, f"/nodes/{path}", **GOOD).status_code == 403, path
-    for path in ("new", "node-a/remove"):
+    for path in ("_new", "node-a/remove"):
         assert viewer.get(f"/nodes/{path}").status_code == 403
     answer = post(viewer, "/nodes/node-a/maintenance", maintenance="on")
     assert answer.status_code == (303 if role is UserRole.OPERATOR else 403)
