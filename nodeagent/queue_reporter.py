@@ -26,10 +26,12 @@ from nodeagent.adapters.queue_scan import QueueScan, read_message
 from nodeagent.core.log_format import configure_log
 from nodeagent.core.queue_changes import QueueChanges
 from nodeagent.core.queue_contract import (
+    ERROR_LENGTH,
     CommandResult,
     HeadersResult,
     ItemState,
     QueueAnswer,
+    QueueCommand,
     QueueReport,
 )
 from nodeagent.errors import AgentError, Unreachable
@@ -68,6 +70,7 @@ class QueueReporter:
     def report(self) -> bool:
         """Send one batch and carry out its answer; return whether there is more to send now.
 
+        What failed is asked for again in the next answer, so its result does not hurry.
         Raises `Unreachable` or `Refused`; the same batch is sent again by the next call.
         """
         self._look_if_due()
@@ -81,8 +84,8 @@ class QueueReporter:
         if not answer.is_expected:
             self._begin_anew()
         self._carry_out(answer)
-        has_answers = bool(self._results or self._headers)
-        return not answer.is_expected or not self._changes.is_empty() or has_answers
+        has_news = bool(self._headers) or any(not result.error for result in self._results)
+        return not answer.is_expected or not self._changes.is_empty() or has_news
 
     def _look_if_due(self) -> None:
         began_s = boot_time_s()
@@ -116,18 +119,25 @@ class QueueReporter:
     def _carry_out(self, answer: QueueAnswer) -> None:
         """Do what was asked; results wait for the next batch."""
         if answer.commands:
-            interrupted = {
-                one.action: self._journal.interrupted(one.action) for one in answer.commands
-            }
-            self._journal.begin(answer.commands)
-            self._results = tuple(
-                self._commands.execute(one, interrupted[one.action]) for one in answer.commands
-            )
+            self._results = self._execute(answer.commands)
             for result in self._results:
                 done = sum(1 for item in result.items if item.state is ItemState.DONE)
                 log.info("queue action", action=result.action, done=done, error=result.error)
             self._look_due_s = 0.0
         self._headers = tuple(self._commands.headers(wish) for wish in answer.headers)
+
+    def _execute(self, commands: tuple[QueueCommand, ...]) -> tuple[CommandResult, ...]:
+        """Do nothing that is not in the journal first; where it cannot be, the operator reads why.
+
+        A disk that is full must not keep the list from going out.
+        """
+        try:
+            interrupted = {one.action: self._journal.interrupted(one.action) for one in commands}
+            self._journal.begin(commands)
+        except (AgentError, OSError) as error:
+            why = f"The node cannot note what it does: {error}"[:ERROR_LENGTH]
+            return tuple(CommandResult(action=one.action, items=(), error=why) for one in commands)
+        return tuple(self._commands.execute(one, interrupted[one.action]) for one in commands)
 
 
 def serve(
