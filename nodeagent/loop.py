@@ -113,6 +113,10 @@ class Agent:
             with self._sparing_the_heartbeat():
                 self._sources.promises.note_length(self._memory.view.timings.promise_s)
         observation = self.observe()
+        if self._job is None:
+            adoption = observation.adoption
+            with self._sparing_the_heartbeat():
+                self._sources.promises.keep_decision(None if adoption is None else adoption.queue)
         plan = decide(observation)
         self._log(plan, observation)
         self._note_role(observation.role)

@@ -94,6 +94,16 @@ class Promises:
             if queue in state.adopting:
                 self._write(rules.end(state, queue))
 
+    def keep_decision(self, queue: str | None) -> None:
+        """End every decision but that of the adoption under way, of `queue` if there is one.
+
+        A kill between ledger and promises leaves one behind, and its queue's owner would be
+        refused every promise. Not while an adoption is being decided on.
+        """
+        with self._state() as state:
+            if state.adopting - {queue}:
+                self._write(rules.end_others(state, queue))
+
     def promised_s(self, queue: str) -> float:
         """Return how long this node has still promised not to adopt `queue`."""
         return rules.promised_s(self._read(), self._boot_id, self._clock_s(), queue)

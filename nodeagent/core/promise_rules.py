@@ -99,6 +99,11 @@ def decide(
     return replace(state, adopting=state.adopting | {queue}), ""
 
 
+def end_others(state: PromiseState, queue: str | None) -> PromiseState:
+    """Return the state in which at most `queue` is being adopted."""
+    return replace(state, adopting=state.adopting & {queue})
+
+
 def end(state: PromiseState, queue: str) -> PromiseState:
     """Return the state once the adoption of `queue` is finished or dropped."""
     return replace(state, adopting=state.adopting - {queue})

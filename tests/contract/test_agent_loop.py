@@ -178,6 +178,25 @@ def test_a_settled_node_renews_at_every_tick(node):
     assert node.agent.observe().is_settled
 
 
+def test_a_decision_that_a_kill_left_without_an_adoption_ends(node):
+    """Else its owner would be refused every promise, and be fenced once nobody else answers."""
+    promises = Promises(node.settings.state_directory / "promises.json")
+    promises.decide_to_adopt("node-b", skip_waiting=True)
+    assert promises.promise("node-b", 5.0).refusal
+    node.agent.tick()
+    assert promises.promise("node-b", 5.0).for_s > 0
+
+
+def test_the_decision_of_an_adoption_under_way_stays(node):
+    """The control plane is away: nothing goes on, nothing is promised meanwhile either."""
+    promises = Promises(node.settings.state_directory / "promises.json")
+    promises.decide_to_adopt("node-b", skip_waiting=True)
+    node.ledger.note_adoption(Adoption("node-b", AdoptionStep.LISTED, 7))
+    node.client.is_cut = True
+    node.agent.tick()
+    assert promises.promise("node-b", 5.0).refusal == "This node has decided to adopt node-b."
+
+
 def test_old_mail_comes_back_through_the_whole_agent(tmp_path):
     """Pending at the start: reconcile over the twin, take back by the real guard."""
     PostfixQueue(tmp_path / "queue").accept(1, 2)

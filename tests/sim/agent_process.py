@@ -113,6 +113,9 @@ class AgentProcess:
     def _observe_to_report(self) -> None:
         self.wait_until(self.node.guard.busy_until_s)
         observation = self.observe()
+        if self.job is None:
+            adoption = observation.adoption
+            self.promises.keep_decision(None if adoption is None else adoption.queue)
         plan = self.plan = decide(observation, self.world.bugs.ownership)
         self.point("decided")
         for action in plan.actions:

@@ -57,6 +57,11 @@ class SimPromises:
         """Allow promises for `queue` again."""
         self.node.disk.promises = rules.end(self._state, queue)
 
+    def keep_decision(self, queue: str | None) -> None:
+        """End every decision but this one."""
+        for stray in self._state.adopting - {queue}:
+            self.end_adoption(stray)
+
     def promised_s(self, queue: str) -> float:
         """Return how long this node has still promised not to adopt `queue`."""
         return rules.promised_s(self._state, self.boot_id, self.node.boot_time_s(), queue)
