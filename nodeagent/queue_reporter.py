@@ -84,8 +84,10 @@ class QueueReporter:
         if not answer.is_expected:
             self._begin_anew()
         self._carry_out(answer)
-        has_news = bool(self._headers) or any(not result.error for result in self._results)
-        return not answer.is_expected or not self._changes.is_empty() or has_news
+        return not answer.is_expected or not self._changes.is_empty() or self._has_news()
+
+    def _has_news(self) -> bool:
+        return bool(self._headers) or any(not result.error for result in self._results)
 
     def _look_if_due(self) -> None:
         began_s = boot_time_s()

@@ -45,7 +45,6 @@ class Facts(NamedTuple):
 
 
 MESSAGE_KINDS: Final = (Kind.MAIL, Kind.HOLD)
-LOG_KINDS: Final = (Kind.DEFER, Kind.BOUNCE, Kind.TRACE)
 MESSAGE_MODE: Final = 0o700  # mail_queue.h: MAIL_QUEUE_STAT_READY; 0600 is still being written
 LOG_MODE: Final = 0o600
 DIRECTORIES: Final = {
