@@ -225,8 +225,7 @@ class ReceiptKey(Wire):
 class HeartbeatRequest(Wire):
     """One tick's report; with `renew` the node's own lease is renewed in the same transaction.
 
-    `renew` extends a lease that this node holds at `generation` and that has not expired. It never
-    acquires: a node whose lease is lost goes through `reconcile`.
+    `renew` extends an unexpired lease held at `generation`; one that is lost takes `reconcile`.
     """
 
     report: NodeReport
