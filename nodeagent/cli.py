@@ -19,7 +19,7 @@ from nodeagent.adapters.identity import Identity, ssh_host_keys
 from nodeagent.adapters.ledger import Ledger
 from nodeagent.adapters.status_file import read_status
 from nodeagent.assembly import build_agent, build_tracer
-from nodeagent.core.contract import EnrolRequest
+from nodeagent.core.enrol_wire import EnrolRequest
 from nodeagent.core.log_format import configure_log
 from nodeagent.errors import AgentError, Refused
 from nodeagent.settings import load_settings

@@ -23,6 +23,7 @@ from controlplane.store.trace_intake import take_batch
 from controlplane.tls import ca_pem
 from nodeagent.core import contract as wire
 from nodeagent.core.contract import AGENT_API
+from nodeagent.core.enrol_wire import EnrolAnswer, EnrolRequest
 from nodeagent.core.route_wire import RouteTestQuestion, RouteTestResult, RouteTestWish
 from nodeagent.core.ssh_wire import PeerTestQuestion, PeerTestReport, PeerTestWish
 from nodeagent.core.trace_wire import TRACE_MEDIA_TYPE, TraceAnswer, unpack
@@ -46,8 +47,8 @@ def read_ca(settings: SettingsDep) -> str:
 
 @router.post(AGENT_API["enrol"], dependencies=[OPEN])
 def enrol(
-    body: wire.EnrolRequest, request: Request, database: DatabaseDep, settings: SettingsDep
-) -> wire.EnrolAnswer:
+    body: EnrolRequest, request: Request, database: DatabaseDep, settings: SettingsDep
+) -> EnrolAnswer:
     """Make a node known by its one-time token.
 
     While the control plane is recovering the answer's `instance_id` is empty, so that the node
@@ -66,7 +67,7 @@ def enrol(
     except (Unauthenticated, Forbidden) as error:
         record_refusal(request, database, body.node, error.detail)
         raise
-    return wire.EnrolAnswer(node=body.node, instance_id=known, ca_pem=authority)
+    return EnrolAnswer(node=body.node, instance_id=known, ca_pem=authority)
 
 
 @router.post(AGENT_API["heartbeat"])

@@ -22,7 +22,7 @@ from controlplane.errors import Forbidden, Invalid, NotFound, Unauthenticated
 from controlplane.store.clock import read_clock_s
 from controlplane.store.leases import ensure_lease
 from controlplane.store.ownership_tables import AgentRow, EnrolTokenRow
-from nodeagent.core.contract import EnrolRequest
+from nodeagent.core.enrol_wire import EnrolRequest
 
 TOKEN_BYTES: Final = 24
 TOKEN_LIFE_S: Final = 24 * 3600.0

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import BaseModel, ValidationError
 
 from nodeagent.core import contract as wire
+from nodeagent.core.enrol_wire import EnrolAnswer, EnrolRequest
 from nodeagent.core.queue_contract import QueueAnswer, QueueReport
 from nodeagent.core.route_wire import RouteTestQuestion, RouteTestResult, RouteTestWish
 from nodeagent.core.ssh_wire import PeerTestQuestion, PeerTestReport, PeerTestWish
@@ -209,7 +210,7 @@ def fetch_ca(url: str, fingerprint: str) -> str:
     return pem
 
 
-def enrol(url: str, ca_pem: str, request: wire.EnrolRequest) -> wire.EnrolAnswer:
+def enrol(url: str, ca_pem: str, request: EnrolRequest) -> EnrolAnswer:
     """Send the one-time token and the node's public keys."""
     client = ControlPlaneClient(url, ca_pem, token=lambda: "")
-    return client._call("enrol", request, wire.EnrolAnswer)  # noqa: SLF001 - same module
+    return client._call("enrol", request, EnrolAnswer)  # noqa: SLF001 - same module

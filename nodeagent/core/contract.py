@@ -195,24 +195,6 @@ class EventReport(Wire):
     data: dict[str, str | int | float | bool | None] = {}
 
 
-class EnrolRequest(Wire):
-    """The first message of a new node: the one-time token and the public halves of its keys."""
-
-    token: str
-    node: NodeName
-    public_key_pem: str  # Ed25519, SubjectPublicKeyInfo; signs the node's later requests
-    ssh_public_key: str  # one authorized_keys line without options
-    ssh_host_keys: tuple[str, ...]  # "ssh-ed25519 AAAA..." without host name
-
-
-class EnrolAnswer(Wire):
-    """The node is known from now on."""
-
-    node: NodeName
-    instance_id: str
-    ca_pem: str  # the control plane's own CA: what the agent trusts from now on
-
-
 class ReceiptKey(Wire):
     """Which receipt is meant: after a restore, a number alone may have come to mean another one."""
 

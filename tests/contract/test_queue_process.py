@@ -21,7 +21,7 @@ from nodeagent.adapters import beside
 from nodeagent.adapters.api_client import enrol, fetch_ca
 from nodeagent.adapters.beside import Beside
 from nodeagent.adapters.identity import Identity
-from nodeagent.core.contract import EnrolRequest
+from nodeagent.core.enrol_wire import EnrolRequest
 from tests.cli.conftest import Served, app, served, settings, shared_app
 from tests.fakes.certificates import make_pair
 from tests.fakes.enrolled_agent import HOST_KEY
