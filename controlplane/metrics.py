@@ -356,6 +356,12 @@ METRICS: Final = (
         _of_flow(lambda flow: flow.bounced),
     ),
     MetricRow(
+        "relay_trace_received_timestamp_seconds",
+        ("node",),
+        "When the node's message trace last brought something.",
+        lambda situation: (((node,), at_s) for node, at_s in situation.traced),
+    ),
+    MetricRow(
         "relay_mail_rejections_total",
         ("node",),
         "Commands and messages that Postfix has refused since the agent's start.",

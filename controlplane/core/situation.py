@@ -154,6 +154,7 @@ class Situation:
     has_first_password: bool = False
     waited_before: tuple[tuple[str, int], ...] = field(default=(), compare=False)
     happenings: tuple[Happening, ...] = ()
+    traced: tuple[tuple[str, float], ...] = field(default=(), compare=False)  # node, newest batch
 
     def holders_of(self, vip: str) -> tuple[str, ...]:
         """Return the nodes that say that they hold a VIP."""

@@ -36,6 +36,7 @@ from controlplane.store.ownership_tables import (
     SwitchoverRow,
 )
 from controlplane.store.samples import queue_before
+from controlplane.store.trace_tables import TraceStreamRow
 from controlplane.store.user_tables import UserRow
 from controlplane.store.users import FIRST_ADMIN
 from nodeagent.core.contract import NodeReport, SwitchoverWish
@@ -74,6 +75,7 @@ def read_situation(session: Session) -> Situation:
         has_first_password=first is not None and first.password_changed_at is None,
         waited_before=tuple(sorted(queue_before(session, QUEUE_LOOK_BACK_S).items())),
         happenings=tuple(_happenings(session, now_s)),
+        traced=tuple(_traced(session)),
     )
 
 
@@ -142,6 +144,12 @@ def _switchover(session: Session) -> SwitchoverRow | None:
 
 def _wish(row: SwitchoverRow) -> SwitchoverWish:
     return SwitchoverWish(id=row.id or 0, source=row.source, destination=row.destination)
+
+
+def _traced(session: Session) -> Iterator[tuple[str, float]]:
+    node = col(TraceStreamRow.node)
+    newest = select(node, func.max(col(TraceStreamRow.received_at))).group_by(node).order_by(node)
+    return ((name, received_at) for name, received_at in session.execute(newest))
 
 
 def _adoptions(session: Session) -> Iterator[Adoption]:

@@ -129,6 +129,7 @@ class Gun:
 
 
 @pytest.mark.parametrize("tag", [one["name"] for one in TAGS])
+@pytest.mark.timeout(900)  # as long as it takes on a machine that does other things too
 def test_every_answer_is_one_of_the_document(
     app: FastAPI, pair: TestClient, sqlite_database: Database, tag: str
 ) -> None:

@@ -54,6 +54,14 @@ def traced(agent: EnrolledAgent) -> TestClient:
     return agent.client
 
 
+def test_a_scrape_says_when_the_trace_last_came(traced: TestClient) -> None:
+    """Of the node that has brought something, and of no other."""
+    sample = "relay_trace_received_timestamp_seconds{node="
+    lines = [line for line in traced.get("/metrics").text.splitlines() if line.startswith(sample)]
+    (line,) = lines
+    assert line.startswith(f'{sample}"node-a"}} 1.')
+
+
 def test_a_message_is_found_and_shown(traced: TestClient) -> None:
     """A search gives its number, the number its lines and recipients."""
     page = traced.get("/api/v1/trace", params={"recipient": "b@y.test"}).json()

@@ -40,7 +40,8 @@ def full() -> Situation:
     mirror = KnownMirror(queue="node-a", generation=3, sequence=9, messages=42)
     situation = with_report(healthy(), "node-a", flow=flow)
     situation = with_report(situation, "node-b", mirrors=(mirror,))
-    return replace(situation, adoptions=(Adoption("node-a", "node-b", 4, 40, NOW_S - 2),))
+    adoption = Adoption("node-a", "node-b", 4, 40, NOW_S - 2)
+    return replace(situation, adoptions=(adoption,), traced=(("node-b", NOW_S - 5),))
 
 
 def test_a_scrape_says_what_is_known() -> None:
@@ -58,6 +59,7 @@ def test_a_scrape_says_what_is_known() -> None:
     assert of(shown, "relay_push_freeze_seconds", node="node-a", peer="node-b") == 0.0035
     assert of(shown, "relay_mail_accepted_messages_total", node="node-a") == 10
     assert of(shown, "relay_mail_rejections_total", node="node-a") == 7
+    assert of(shown, "relay_trace_received_timestamp_seconds", node="node-b") == NOW_S - 5
     assert of(shown, "relay_mail_accepted_messages_total", node="node-b") is None
     assert of(shown, "relay_lease_held", queue="node-a", holder="node-a") == 1
     assert of(shown, "relay_attention", rule="silent", severity="bad") == 0

@@ -72,7 +72,7 @@ class ControlPlaneProcess:
 
     def _get(self, path: str) -> httpx2.Response:
         trusted = ssl.create_default_context(cadata=ca_pem(self.state_dir))
-        with httpx2.Client(verify=trusted, trust_env=False) as client:
+        with httpx2.Client(verify=trusted, trust_env=False, timeout=START_S) as client:
             return client.get(
                 f"https://127.0.0.1:{self.port}{path}",
                 extensions={"sni_hostname": TLS_SERVER_NAME},
