@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from controlplane.gui.assets.build import build
 from controlplane.store.cluster_tables import NodeRow
 from controlplane.store.engine import Database
 from controlplane.store.leases import ensure_lease
@@ -70,6 +71,7 @@ def cpu_s(process: ControlPlaneProcess) -> float:
 @pytest.mark.parametrize("agents", [2, 30, 1000])
 def test_agents_are_answered(tmp_path: Path, agents: int) -> None:
     """All of one cluster, on SQLite; no report is refused."""
+    build()
     process = ControlPlaneProcess(tmp_path / "state")
     process.start()
     process.get("/healthz")
