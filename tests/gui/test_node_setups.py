@@ -19,7 +19,7 @@ from nodeagent.core.ssh_wire import fingerprint
 from tests.api.test_node_setups import host
 from tests.fakes.relay_host import RelayHost
 from tests.gui.conftest import post
-from tests.gui.test_mail import HOSTILE, open_as
+from tests.gui.test_mail import HOSTILE, HTMX, open_as
 
 __all__ = ["host"]
 
@@ -109,6 +109,8 @@ def test_steps_and_output_are_shown_while_it_runs(
     progress.show([HOSTILE])
     page = watched.get(path).text
     assert f'hx-get="{path}"' in page
+    part = watched.get(path, headers=HTMX)
+    assert (part.status_code, part.text.lstrip().startswith("<section")) == (200, True)
     assert "&lt;script&gt;alert" in page
     assert "<script>alert" not in page
     assert page.count("not done") == len(SetupStep) - 2

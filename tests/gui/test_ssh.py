@@ -16,7 +16,7 @@ from nodeagent.core.ssh_wire import PeerTestLine, PeerTestReport, PeerTestStep, 
 from tests.fakes.cluster_agents import enrol_agents
 from tests.fakes.enrolled_agent import HOST_KEY, SSH_KEY
 from tests.gui.conftest import post
-from tests.gui.test_mail import HOSTILE, open_as
+from tests.gui.test_mail import HOSTILE, HTMX, open_as
 
 ROTATE, KEEP = "/ssh/node-a/rotation", "/ssh/node-a/rotation/cancel"
 TEST = "/ssh/node-a/tests/node-b"
@@ -58,6 +58,9 @@ def test_a_key_is_replaced_by_a_button_and_kept_by_another(
     assert "node-a was asked for a new key." in page
     assert 'hx-get="/ssh"' in page
     assert "not made yet" in page
+    part = enrolled.get("/ssh", headers=HTMX)
+    assert (part.status_code, part.text.lstrip().startswith("<section")) == (200, True)
+    assert str(fingerprint(SSH_KEY)) in part.text
     assert agent_row(sqlite_database).ssh_replace == SSH_KEY
     assert post(enrolled, KEEP).status_code == 303
     assert agent_row(sqlite_database).ssh_replace is None
@@ -89,7 +92,8 @@ def test_steps_appear_one_by_one(enrolled: TestClient, sqlite_database: Database
     assert waits.count("not done") == len(PeerTestStep)
     first = PeerTestLine(step=PeerTestStep.ADDRESS, ok=True, text="node-b is 198.51.100.12.")
     report(sqlite_database, number, ok=None, lines=(first,))
-    grown = enrolled.get(path).text
+    grown = enrolled.get(path, headers=HTMX).text
+    assert grown.lstrip().startswith("<section")
     assert grown.count("not done") == len(PeerTestStep) - 1
     assert f'hx-get="{path}"' in grown
     second = PeerTestLine(step=PeerTestStep.CONNECT, ok=False, text=HOSTILE)
