@@ -63,7 +63,9 @@ FIELDS: Final = (
     Field(
         "ssh_user",
         N_("SSH user"),
-        hint=N_("Whom the peer logs in as to push its queue."),
+        hint=N_(
+            "Whom the peers log in as; the receiver gives files to Postfix's user, which takes root."
+        ),
         is_required=True,
         attributes={"autocomplete": "off", "maxlength": "32"},
     ),

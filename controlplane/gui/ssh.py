@@ -1,4 +1,4 @@
-"""SSH between the nodes, as pages: keys, how to reach each node, rotation, tests of peers."""
+"""SSH between the nodes, as pages: keys, rotation, tests of peers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from fastapi import Response
 
 from controlplane.api.cluster_access import NodeKey, StoreDep
 from controlplane.api.ssh import PeerTestBody, TestKey, read_peer_test, ssh_views
-from controlplane.core.spec import NodeSpec
 from controlplane.errors import ControlPlaneError
-from controlplane.gui.forms import Field, FilledForm, Form, Posted, Widget
 from controlplane.gui.language import N_
 from controlplane.gui.shell import AdminShell, OperateShell, ReadShell, Shell, page_router
 from controlplane.store import ssh_keys
@@ -31,25 +29,6 @@ STEPS: Final = {
     PeerTestStep.RSYNC: N_("rsync"),
     PeerTestStep.CLOCK: N_("Clock"),
 }
-REACH: Final = Form(
-    (
-        Field(
-            "ssh_user",
-            N_("SSH user"),
-            hint=N_("Whom the peers log in as on this node; what they may run stays the receiver."),
-            is_required=True,
-            attributes={"maxlength": "32", "autocomplete": "off"},
-        ),
-        Field(
-            "ssh_port",
-            N_("SSH port"),
-            hint=N_("Where sshd listens on this node, usually 22."),
-            widget=Widget.NUMBER,
-            is_required=True,
-            attributes={"min": "1", "max": "65535"},
-        ),
-    )
-)
 
 
 @router.get("/ssh")
@@ -104,30 +83,6 @@ def test_page(number: TestKey, shell: ReadShell, store: StoreDep) -> Response:
     return shell.page(
         "ssh_test.html", block="result", test=test, steps=steps, is_running=is_running
     )
-
-
-@router.get("/ssh/{name}/reach")
-def reach_page(name: NodeKey, shell: AdminShell, store: StoreDep) -> Response:
-    """Show how the peers reach a node."""
-    return _reach(shell, REACH.filled(store.item(NODES, name)), name)
-
-
-@router.post("/ssh/{name}/reach")
-def save_reach(name: NodeKey, shell: AdminShell, posted: Posted, store: StoreDep) -> Response:
-    """Change how the peers reach a node; it counts from their next heartbeat."""
-    form = REACH.posted(posted)
-    try:
-        with store.database.write() as session:
-            present = store.read_item(session, NODES, name)
-            rest = present.model_dump(exclude={"ssh_user", "ssh_port"})
-            store.put_in(session, NODES, form.build(NodeSpec, **rest), shell.signed_in.actor)
-    except ControlPlaneError as error:
-        return _reach(shell, form.refused(error), name, status=error.status)
-    return shell.done("/ssh", shell.text(N_("%(node)s is saved."), node=name))
-
-
-def _reach(shell: Shell, form: FilledForm, name: str, *, status: int = 200) -> Response:
-    return shell.page("ssh_reach.html", status=status, form=form, node=name)
 
 
 def _listing(shell: Shell, store: ClusterStore, error: ControlPlaneError | None = None) -> Response:

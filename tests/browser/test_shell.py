@@ -24,7 +24,6 @@ SIGNED_IN = [
     "/cluster/vips/new",
     "/tls",
     "/ssh",
-    "/ssh/node-a/reach",
     "/ssh/node-a/setup",
     "/mail",
     "/mail/recipient-domains",

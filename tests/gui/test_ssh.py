@@ -118,23 +118,6 @@ def test_a_silent_node_leaves_it_unknown(enrolled: TestClient, sqlite_database: 
     assert f'hx-get="{path}"' not in page
 
 
-def test_user_and_port_are_checked_and_nothing_typed_is_lost(enrolled: TestClient) -> None:
-    """Beside each field; saved, the rest of the node stays as it was."""
-    path = "/ssh/node-a/reach"
-    assert 'value="root"' in enrolled.get(path).text
-    wrong = post(enrolled, path, ssh_user=HOSTILE, ssh_port="70000")
-    assert wrong.status_code == 422
-    assert 'id="f-ssh_user-error"' in wrong.text
-    assert 'value="70000"' in wrong.text
-    assert "<script>alert" not in wrong.text
-    before = enrolled.get("/api/v1/nodes/node-a").json()["node"]
-    assert before["ssh_user"] == "root"
-    assert post(enrolled, path, ssh_user="relay", ssh_port="2222").status_code == 303
-    after = enrolled.get("/api/v1/nodes/node-a").json()["node"]
-    assert after == {**before, "ssh_user": "relay", "ssh_port": 2222}
-    assert enrolled.get("/ssh/node-z/reach").status_code == 404
-
-
 @pytest.mark.parametrize(
     ("role", "may_test"), [(UserRole.READ_ONLY, False), (UserRole.OPERATOR, True)]
 )
@@ -147,8 +130,6 @@ def test_buttons_and_calls_are_for_their_roles(
     assert "root@198.51.100.11" in page
     assert (f'action="{TEST}"' in page) is may_test
     assert "/rotation" not in page
-    assert "/reach" not in page
     assert post(visitor, TEST).status_code == (303 if may_test else 403)
     assert post(visitor, ROTATE).status_code == 403
-    assert post(visitor, "/ssh/node-a/reach", ssh_user="x", ssh_port="1").status_code == 403
     assert agent_row(sqlite_database).ssh_replace is None
