@@ -345,15 +345,13 @@ def test_an_uploaded_file_has_no_name_here(browser: TestClient, name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["../node-a", "node-a/../../etc", "..", "node%2fa", "node\n-a"])
-def test_no_name_of_an_import_becomes_a_path(browser: TestClient, name: str) -> None:
-    """Names of nodes become names of files and hosts: what is none is refused."""
-    exported = browser.get("/api/v1/state").json()
-    node = {"name": name, "address": "198.51.100.13", "vrrp_priority": 100}
-    exported["state"] = {**exported.get("state", {}), "nodes": [node]}
-    headers = bearer(browser.cookies["relay_session"])
-    answer = browser.post("/api/v1/state/preview", json=exported, headers=headers)
-    assert answer.status_code == 422
-    assert browser.get("/api/v1/nodes").json() == []
+def test_no_name_of_an_import_becomes_a_path(pair: TestClient, name: str) -> None:
+    """Names of nodes become names of files and hosts: what is none is refused, all of it."""
+    exported = pair.get("/api/v1/state").json()
+    assert pair.post("/api/v1/state", json={"state": exported}).status_code == 200
+    exported["lists"]["nodes"][1]["name"] = name
+    assert pair.post("/api/v1/state", json={"state": exported}).status_code == 422
+    assert [one["node"]["name"] for one in pair.get("/api/v1/nodes").json()] == ["node-a", "node-b"]
 
 
 @pytest.mark.parametrize(
