@@ -11,11 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import inspect, text
 
 from controlplane.store.engine import Database
 from controlplane.store.schema import migrate
 from tests.fakes.postgres import PostgresServer
+
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
