@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from nodeagent.adapters.line_channel import LineChannel
 from nodeagent.core.contract import MirrorReport
@@ -25,6 +26,7 @@ from nodeagent.core.push_wire import (
     ungroup_keys,
     ungroup_manifest,
 )
+from nodeagent.core.queue_contract import QueueCommand, QueueVerb
 from nodeagent.core.queue_files import Kind
 from nodeagent.errors import Refused, Unreachable
 from tests.fakes.postfix_queue import queue_id
@@ -89,6 +91,13 @@ def test_any_object_at_all_is_refused_or_sound(value):
     for read in READERS.values():
         with pytest.raises(Refused):
             read(message)
+
+
+@pytest.mark.parametrize("name", ["ALL", "all", "-", "", "../4Xk9Rb", "4Xk9Rb\nALL", "4Xk9Rb "])
+def test_no_command_names_more_than_messages(name):
+    """postsuper(1) takes ALL for every message of the queue, and one id a line."""
+    with pytest.raises(ValidationError, match="ids"):
+        QueueCommand(action=1, verb=QueueVerb.DELETE, ids=(name,))
 
 
 @pytest.fixture
