@@ -248,6 +248,7 @@ class Host:
         self._monkeypatch = monkeypatch
         self._capsys = capsys
         monkeypatch.setenv("RELAY_AGENT_STATE_DIRECTORY", str(state))
+        monkeypatch.setattr(cli, "configure_log", lambda: None)  # it outlives the captured output
 
     def enrol(self, url: str, token: str, node: str = "node-a") -> str:
         """Run `relay-agent enrol`, which must fail; return what it said."""
