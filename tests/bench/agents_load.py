@@ -44,7 +44,10 @@ class Load:
 
 @dataclass
 class Result:
-    """What came of it; `missed` are reports whose time passed while an answer was waited for."""
+    """What came of it: times of what was taken, and how many were not.
+
+    `missed` are reports whose time passed while an answer was waited for.
+    """
 
     took_ms: list[float] = field(default_factory=list)
     refused: int = 0
@@ -85,7 +88,8 @@ class Reporter:
                 async with asyncio.timeout(ANSWER_S):
                     connection = connection or await self._connect()
                     is_taken = await self._exchange(*connection)
-                result.took_ms.append((time.monotonic() - began_s) * 1000)
+                if is_taken:
+                    result.took_ms.append((time.monotonic() - began_s) * 1000)
                 result.refused += not is_taken
             except (OSError, EOFError, TimeoutError):
                 connection = None
