@@ -63,9 +63,7 @@ FIELDS: Final = (
     Field(
         "ssh_user",
         N_("SSH user"),
-        hint=N_(
-            "Whom the peers log in as; the receiver gives files to Postfix's user, which takes root."
-        ),
+        hint=N_("Whom the peers log in as; root, for the receiver gives files to Postfix."),
         is_required=True,
         attributes={"autocomplete": "off", "maxlength": "32"},
     ),
