@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from controlplane.gui.forms import Field, Form
 from controlplane.gui.listings import PAGE_SIZE, cut_page, listing_url
+from controlplane.gui.templating import environment
 from controlplane.store.engine import Database
 from controlplane.store.reports import add_event
 
@@ -80,3 +81,14 @@ def test_an_address_that_makes_no_sense_is_explained(many: TestClient, query: st
     assert answer.status_code == 422
     assert _numbers(answer.text) == []
     assert 'role="alert"' in answer.text
+
+
+@pytest.mark.parametrize(("language", "words"), [("en", "12,345 rows"), ("de", "12.345 Zeilen")])
+def test_a_count_in_a_sentence_is_written_like_every_other_number(
+    language: str, words: str
+) -> None:
+    """With the separators of the language."""
+    template = environment(language).from_string(
+        '{{ ngettext("%(num)s row", "%(num)s rows", 12345) }}'
+    )
+    assert template.render() == words
