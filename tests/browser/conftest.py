@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
-from controlplane.api.user_auth import COOKIE
 from controlplane.core.spec import ClusterMode, NodeSpec, VipSpec
 from controlplane.gui.assets.build import build
 from controlplane.store.audit import Actor
@@ -29,6 +28,7 @@ from controlplane.store.user_accounts import set_preferences
 from controlplane.store.user_sessions import LoginRules
 from controlplane.store.users import FIRST_PASSWORD, change_password
 from nodeagent.core.contract import NodeReport, PushReport, QueueCounts, Role, VrrpState
+from tests.browser.opening import Opener
 from tests.fakes.control_plane_process import ControlPlaneProcess
 
 OpenPage = Callable[..., Page]
@@ -37,8 +37,6 @@ ADMIN = Actor("admin", "127.0.0.1")
 PASSWORD = "seven-Relays-42"
 CHEAP = LoginRules(cost=PasswordCost(rounds=1, memory_kib=8, parallelism=1))
 VIP = "198.51.100.100"
-WIDE = (1280, 900)
-PHONE = (390, 844)
 CHROMIUM_OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -48,11 +46,6 @@ CHROMIUM_OPTIONS = [
     "--disable-sync",
     "--no-first-run",
 ]
-NOTES_OF_ANSWERS = (
-    "Failed to load resource",
-    "htmx: htmx:sse:error",
-    "htmx: htmx:error: Failed to fetch",  # a part that is fetched again while the server is away
-)
 
 expect.set_options(timeout=15_000)
 
@@ -142,51 +135,16 @@ def session_token(cluster: Cluster) -> str:
 @pytest.fixture
 def open_page(chromium: Browser, cluster: Cluster, session_token: str) -> Iterator[OpenPage]:
     """Give a function that opens a page of the GUI; what its console says fails the test."""
-    errors: list[str] = []
-    contexts = []
+    opener = Opener(chromium, cluster.process.origin)
     with cluster.database.write() as session:
         set_preferences(session, ADMIN, "auto", "auto")
 
-    def note(message: ConsoleMessage) -> None:
-        url = str(message.location.get("url"))
-        is_answer = message.text.startswith(NOTES_OF_ANSWERS) and not (
-            "/static/" in url and "resource" in message.text
-        )
-        if message.type in {"error", "warning"} and not is_answer:
-            errors.append(f"{message.text} ({url})")
-
-    def opened(
-        path: str = "/",
-        *,
-        language: str = "en",
-        theme: str = "light",
-        size: tuple[int, int] = WIDE,
-        signed_in: bool = True,
-    ) -> Page:
-        context = chromium.new_context(
-            base_url=cluster.process.origin,
-            ignore_https_errors=True,
-            locale=language,
-            color_scheme="dark" if theme == "dark" else "light",
-            timezone_id="Europe/Berlin",
-            viewport={"width": size[0], "height": size[1]},
-        )
-        contexts.append(context)
-        if signed_in:
-            context.add_cookies(
-                [{"name": COOKIE, "value": session_token, "url": cluster.process.origin}]
-            )
-        page = context.new_page()
-        page.set_default_timeout(15_000)
-        page.on("console", note)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(path)
-        return page
+    def opened(path: str = "/", *, signed_in: bool = True, **look: Any) -> Page:
+        return opener.open(path, token=session_token if signed_in else "", **look)
 
     yield opened
-    for context in contexts:
-        context.close()
-    assert errors == []
+    opener.close()
+    assert opener.errors == []
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from playwright.sync_api import expect
 from controlplane.store.samples import take_samples
 from nodeagent.core.contract import MirrorReport, Role, VrrpState
 from tests.browser.checks import sideways_px, violations
-from tests.browser.conftest import PHONE, VIP, WIDE, Cluster, OpenPage
+from tests.browser.conftest import VIP, Cluster, OpenPage
+from tests.browser.opening import PHONE, WIDE
 
 
 def test_a_failover_moves_the_vip_in_the_picture(open_page: OpenPage, cluster: Cluster) -> None:

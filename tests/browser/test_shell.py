@@ -11,7 +11,8 @@ from controlplane.core.permissions import UserRole
 from controlplane.store.passwords import hash_password
 from controlplane.store.user_tables import UserRow
 from tests.browser.checks import sideways_px, violations
-from tests.browser.conftest import CHEAP, PHONE, Cluster, OpenPage
+from tests.browser.conftest import CHEAP, Cluster, OpenPage
+from tests.browser.opening import PHONE
 
 SIGNED_IN = [
     "/",
