@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: require-root help install assets demo demo-down test check lint docs bench
+.PHONY: require-root help install assets demo demo-down test check lint docs tour bench
 
 BIN := .venv/bin
 
@@ -35,6 +35,9 @@ lint: install ## ruff, mypy and import-linter
 
 docs: install ## docs/reference, written anew by the program itself
 	@$(BIN)/python docs/generate.py
+
+tour: require-root install ## the pictures of docs/tour, taken anew in a lab (root, minutes)
+	@RELAY_TOUR_DIR=docs/tour $(BIN)/pytest -q tests/browser/lab
 
 bench: require-root install ## the figures, as a table (root, minutes)
 	@$(BIN)/pytest -q -s -m bench tests/bench
