@@ -124,7 +124,7 @@ def test_a_weak_password_is_refused_with_its_reason(relayctl: Operator) -> None:
     [
         ("http://127.0.0.1:8443", 2, "https://HOST:8443"),
         ("https://127.0.0.1:1", 4, "does not answer"),
-        ("https://127.0.0.1:99999", 2, "no usable port"),
+        ("https://127.0.0.1:99999", 2, "no usable host or port"),
     ],
 )
 def test_a_url_that_leads_nowhere(stranger: Operator, url: str, code: int, words: str) -> None:
