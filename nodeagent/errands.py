@@ -14,11 +14,16 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
+from nodeagent.adapters.api_client import ControlPlaneClient
+from nodeagent.adapters.peer import SshFiles
 from nodeagent.adapters.peer_test import PeerTester
 from nodeagent.adapters.smtp_dialogue import try_route
+from nodeagent.core.contract import HeartbeatAnswer
 from nodeagent.core.route_wire import RouteTestQuestion, RouteTestResult, RouteTestWish
 from nodeagent.core.ssh_wire import PeerTestQuestion, PeerTestReport, PeerTestWish
 from nodeagent.errors import AgentError
+from nodeagent.key_rotation import KeyRotation
+from nodeagent.observe import Sources
 
 log = structlog.get_logger()
 
@@ -115,3 +120,27 @@ def peer_errand(calls: PeerTestCalls, tester: PeerTester) -> Errand[PeerTestRepo
         return tester.test(wish, report_so_far)
 
     return Errand("peer-test", carry_out, calls.report_peer_test)
+
+
+class Errands:
+    """Everything that the answer to a heartbeat asks of this node beside the loop."""
+
+    def __init__(
+        self, calls: ControlPlaneClient, sources: Sources, wake: Callable[[], None]
+    ) -> None:
+        key, host = sources.identity.ssh_key, sources.host
+        files = SshFiles(key.file, host.ssh_files.known_hosts, host.settings.run_directory)
+        self._route_tests = route_errand(calls)
+        self._peer_tests = peer_errand(calls, PeerTester(files))
+        self._rotation = KeyRotation(key, files, host.event, wake)
+
+    def follow(self, answer: HeartbeatAnswer) -> None:
+        """Begin what is asked for; returns at once."""
+        self._route_tests.follow(answer.route_test)
+        self._peer_tests.follow(answer.peer_test)
+        self._rotation.follow(answer.ssh_replace, answer.view.peers)
+
+    def stop(self) -> None:
+        """Take no more wishes."""
+        for errand in (self._route_tests, self._peer_tests, self._rotation):
+            errand.stop()

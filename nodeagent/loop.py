@@ -21,8 +21,6 @@ import structlog
 from nodeagent.adapters.api_client import ControlPlaneClient
 from nodeagent.adapters.clock import boot_time_s
 from nodeagent.adapters.identity import ssh_host_keys
-from nodeagent.adapters.peer import SshFiles
-from nodeagent.adapters.peer_test import PeerTester
 from nodeagent.adapters.precedence import take_precedence
 from nodeagent.adapters.status_file import write_status
 from nodeagent.core import actions as act
@@ -37,10 +35,9 @@ from nodeagent.core.decision import Plan, decide
 from nodeagent.core.event_kinds import HEARTBEAT_FAILED
 from nodeagent.core.lease import heartbeat_limit_s
 from nodeagent.core.observation import Observation
-from nodeagent.errands import peer_errand, route_errand
+from nodeagent.errands import Errands
 from nodeagent.errors import AgentError, BrokenState, Refused, Unreachable
 from nodeagent.execute import Executor
-from nodeagent.key_rotation import KeyRotation
 from nodeagent.observe import Memory, Sources, observe, report_of
 
 log = structlog.get_logger()
@@ -71,13 +68,7 @@ class Agent:
         )
         self._job: Job | None = None
         self._wake = threading.Event()
-        identity, host = sources.identity, sources.host
-        files = SshFiles(
-            identity.ssh_key.file, host.ssh_files.known_hosts, host.settings.run_directory
-        )
-        self._route_tests = route_errand(control_plane)
-        self._peer_tests = peer_errand(control_plane, PeerTester(files))
-        self._rotation = KeyRotation(identity.ssh_key, files, host.event, self.wake)
+        self._errands = Errands(control_plane, sources, self.wake)
         self._stopping = threading.Event()
         self._last_rule = ""
         self._last_role: Role | None = None
@@ -101,8 +92,7 @@ class Agent:
             except Exception:
                 log.exception("tick failed")
             self._wake.wait(tick_s)
-        for beside in (self._route_tests, self._peer_tests, self._rotation):
-            beside.stop()
+        self._errands.stop()
         self._worker.shutdown(wait=True)
 
     def tick(self) -> None:
@@ -250,9 +240,7 @@ class Agent:
         known, self._memory.view = self._memory.view, answer.view
         self._memory.view_at_s = sent_s
         self._memory.removable_receipts = answer.removable_receipts
-        self._route_tests.follow(answer.route_test)
-        self._peer_tests.follow(answer.peer_test)
-        self._rotation.follow(answer.ssh_replace, answer.view.peers)
+        self._errands.follow(answer)
         if _is_news(known, answer.view):
             self.wake()
         with self._sparing_the_heartbeat():

@@ -15,11 +15,11 @@ from controlplane.errors import Forbidden, Invalid, Unauthenticated
 from controlplane.store import agents, audit, instance, route_tests
 from controlplane.store.audit import Actor
 from controlplane.store.crypto import SecretBoxDep
-from controlplane.store.engine import TRACE_LOCK, DatabaseDep
+from controlplane.store.engine import DatabaseDep
 from controlplane.store.facts import StoredFacts
 from controlplane.store.ownership import Ownership
 from controlplane.store.reports import add_event
-from controlplane.store.trace_intake import take_batch
+from controlplane.store.trace_intake import take_in_parts
 from controlplane.tls import ca_pem
 from nodeagent.core import contract as wire
 from nodeagent.core.contract import AGENT_API
@@ -145,8 +145,7 @@ def take_trace(
         batch = unpack(body)
     except ValueError as error:
         raise Invalid("The body is no batch of the message trace, packed by gzip.") from error
-    with database.write(TRACE_LOCK) as session:
-        return take_batch(session, node, batch)
+    return take_in_parts(database, node, batch)
 
 
 @router.get(AGENT_API["config"], responses=NOT_FOUND)

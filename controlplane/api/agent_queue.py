@@ -24,7 +24,7 @@ def report_queue(
 
     Results are taken in also when batches are missing: they stand for themselves.
     """
-    with database.write() as session:
+    with database.write(is_urgent=False) as session:
         queue_actions.take_results(session, node, body.results)
         queue_headers.take_headers(session, node, body.headers, box)
         is_expected = store_batch(session, node, body)

@@ -114,7 +114,7 @@ def prune_queue_headers(tools: Tools) -> None:
 
 
 def _in_transaction(database: Database, job: Callable[[Session], int], lock: int) -> int:
-    with database.write(lock) as session:
+    with database.write(lock, is_urgent=False) as session:
         return job(session)
 
 

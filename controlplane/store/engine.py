@@ -11,7 +11,7 @@ peers than wait for us (section 4.7 of the design).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemy
 from sqlmodel import Session
 
 from controlplane.errors import SetupFailed, Unavailable
+from controlplane.store.writer_turns import WriterTurns
 
 BUSY_TIMEOUT_MS = 1500
 """How long a transaction waits for the one that writes.
@@ -45,6 +46,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = make_engine(url)
+        self._turns = WriterTurns(BUSY_TIMEOUT_MS / 1000) if self.is_sqlite else None
 
     @property
     def is_sqlite(self) -> bool:
@@ -58,14 +60,15 @@ class Database:
             yield session
 
     @contextmanager
-    def write(self, lock: int = WRITE_LOCK) -> Iterator[Session]:
+    def write(self, lock: int = WRITE_LOCK, *, is_urgent: bool = True) -> Iterator[Session]:
         """Give the one writing transaction: committed at the end, rolled back by any exception.
 
         Transactions of another `lock` wait for their like only, and change no row of these; on
-        SQLite all are the one writer.
+        SQLite all are the one writer, and those that are not urgent let the others go first.
         """
         writer = self.engine.execution_options(relay_writes=lock)
-        with _translated(), Session(writer, expire_on_commit=False) as session:
+        turn = self._turns.turn(is_urgent=is_urgent) if self._turns else nullcontext()
+        with turn, _translated(), Session(writer, expire_on_commit=False) as session:
             session.connection()
             yield session
             session.commit()

@@ -1,6 +1,6 @@
 """Takes batches of a node's message trace in: each entry once, whatever is repeated or late.
 
-All callers run inside `Database.write(TRACE_LOCK)`: one batch after the other. Batches of several
+One batch is stored after the other, under `TRACE_LOCK`. Batches of several
 nodes about one message come in any order, so what is newer is told by the time of the line, not by
 its arrival.
 """
@@ -16,6 +16,7 @@ from sqlmodel import Session, col
 
 from controlplane.core.trace import Ending, TraceStatus, message_status, stronger
 from controlplane.store.clock import read_clock_s
+from controlplane.store.engine import TRACE_LOCK, Database
 from controlplane.store.reports import add_event, stored_text
 from controlplane.store.trace_tables import (
     TraceDeliveryRow,
@@ -31,6 +32,7 @@ from nodeagent.core.trace_wire import (
     TraceKind,
 )
 
+ENTRIES_AT_ONCE: Final = 100
 MESSAGE_ID_LENGTH: Final = 500
 REJECTED: Final = "rejected"
 _ENDINGS: Final = {
@@ -51,6 +53,17 @@ class _Work:
     messages: dict[str, TraceMessageRow] = field(default_factory=dict)
     refusals: list[TraceMessageRow] = field(default_factory=list)
     deliveries: dict[tuple[int, str], TraceDeliveryRow] = field(default_factory=dict)
+
+
+def take_in_parts(database: Database, node: str, batch: TraceBatch) -> TraceAnswer:
+    """Store a batch in transactions so short that heartbeats fit between them."""
+    answer = TraceAnswer(acknowledged=0)
+    for start in range(0, len(batch.entries), ENTRIES_AT_ONCE):
+        entries = batch.entries[start : start + ENTRIES_AT_ONCE]
+        part = batch.model_copy(update={"entries": entries})
+        with database.write(TRACE_LOCK, is_urgent=False) as session:
+            answer = take_batch(session, node, part)
+    return answer
 
 
 def take_batch(session: Session, node: str, batch: TraceBatch) -> TraceAnswer:

@@ -15,7 +15,7 @@ from sqlmodel import select
 from controlplane.core.trace import TraceStatus
 from controlplane.store.engine import TRACE_LOCK, Database
 from controlplane.store.pruning import prune_trace
-from controlplane.store.trace_intake import take_batch
+from controlplane.store.trace_intake import take_batch, take_in_parts
 from controlplane.store.trace_search import (
     MOST_DELIVERIES,
     MOST_STEPS,
@@ -329,3 +329,17 @@ def test_a_client_is_found_by_any_spelling_of_its_address(database: Database) ->
         with database.read() as session:
             found = find_messages(session, TraceFilter(client=wanted), 9)
         assert bool(found) is is_found, wanted
+
+
+def test_a_long_batch_lets_others_in_between(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its parts are transactions of their own; what a failure cut off is brought again, once."""
+    monkeypatch.setattr("controlplane.store.trace_intake.ENTRIES_AT_ONCE", 3)
+    whole = batch([line for number in range(5) for line in accepted(queue_id(number), number)])
+    torn = whole.model_copy(update={"entries": (*whole.entries[:7], None)})
+    with pytest.raises(AttributeError):
+        take_in_parts(database, "node-a", torn)
+    assert len(story(database)) == 2
+    assert take_in_parts(database, "node-a", whole).acknowledged == whole.entries[-1].number
+    assert len(story(database)) == 5
