@@ -89,6 +89,7 @@ class KnownNode:
     is_maintenance: bool = False
     assigned_version: int | None = None
     is_fresh: bool = False
+    is_late: bool = False
     report: KnownReport | None = None
     seen_at_s: float | None = field(default=None, compare=False)
 
@@ -157,12 +158,18 @@ class Situation:
     traced: tuple[tuple[str, float], ...] = field(default=(), compare=False)  # node, newest batch
 
     def holders_of(self, vip: str) -> tuple[str, ...]:
-        """Return the nodes that say that they hold a VIP."""
-        return tuple(
-            node.name
+        """Return the nodes that say that they hold a VIP.
+
+        Where several say so, one whose reports have stopped coming has said it earlier: until it
+        counts as silent, a host that lost its power would be shown beside the one that took over.
+        """
+        found = [
+            node
             for node in self.nodes
             if node.present is not None and vip in (node.present.holds_vips or ())
-        )
+        ]
+        in_time = [node for node in found if not node.is_late]
+        return tuple(node.name for node in in_time or found)
 
     def lease_of(self, node: str) -> KnownLease | None:
         """Return the lease of a node's queue, None when there is none."""

@@ -43,6 +43,8 @@ from nodeagent.core.contract import NodeReport, SwitchoverWish
 from nodeagent.core.event_kinds import EVENTS_DROPPED
 
 LOOK_BACK_S: Final = 86_400
+LATE_S: Final = 3.0
+"""An agent reports at each tick, half a second by default; this many without one are no hiccup."""
 QUEUE_LOOK_BACK_S: Final = 1800
 WATCHED_KINDS: Final = (EVENTS_DROPPED, "mirror-broken", "freezer-failed", "fence-failed")
 
@@ -92,6 +94,7 @@ def _nodes(session: Session, now_s: float, limit_s: float) -> Iterator[KnownNode
             is_maintenance=row.is_maintenance,
             assigned_version=row.assigned_version,
             is_fresh=report is not None and now_s - report.seen_at <= limit_s,
+            is_late=report is not None and now_s - report.seen_at > LATE_S,
             report=None if report is None else _report(report),
             seen_at_s=None if report is None else report.seen_at,
         )

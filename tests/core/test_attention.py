@@ -60,6 +60,12 @@ REFUSED = {"config_version": 6, "config_failed_version": 7, "config_error": "pos
 CASES: list[tuple[str, Situation, set[str]]] = [
     ("a healthy pair", HALF, set()),
     ("two holders", with_report(HALF, "node-b", holds_vips=(VIP,)), {"vip-twice", "copy-missing"}),
+    (
+        "a holder that another has followed",
+        with_node(with_report(HALF, "node-b", holds_vips=(VIP,)), "node-a", is_late=True),
+        {"copy-missing"},
+    ),
+    ("a holder that is late, and nobody else", with_node(HALF, "node-a", is_late=True), set()),
     ("nobody has the VIP", NOBODY, {"vip-nowhere"}),
     ("the VIP cannot be read", with_report(HALF, "node-a", holds_vips=None), {"vip-nowhere"}),
     ("a silent standby", with_node(HALF, "node-b", **SILENT), {"silent"}),
