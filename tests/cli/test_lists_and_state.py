@@ -8,9 +8,10 @@ from pathlib import Path
 from threading import Thread
 
 from controlplane.store.engine import Database
-from controlplane.store.ownership_tables import AgentRow
+from controlplane.store.node_tests import waiting
+from controlplane.store.ownership_tables import AgentRow, RouteTestRow
 from controlplane.store.reports import store_report
-from controlplane.store.route_tests import finish, waiting
+from controlplane.store.route_tests import finish
 from nodeagent.core.contract import NodeReport, Role
 from nodeagent.core.route_wire import RouteTestLine, RouteTestResult, Speaker
 from tests.cli.conftest import Operator, Outcome
@@ -107,7 +108,7 @@ def _report(database: Database, *, is_ok: bool) -> None:
     while number is None:
         time.sleep(0.02)
         with database.read() as session:
-            number = waiting(session, "node-a")
+            number = waiting(session, RouteTestRow, "node-a")
     line = RouteTestLine(speaker=Speaker.CLIENT, text="RCPT TO:<b@b.tld>")
     result = RouteTestResult(id=number, ok=is_ok, text="This was told.", lines=(line,))
     with database.write() as session:
