@@ -177,13 +177,15 @@ def finish_route_test(body: RouteTestResult, node: NodeDep, ownership: Ownership
     ownership.finish_route_test(node, body)
 
 
-@router.post(AGENT_API["peer_test"])
+@router.post(AGENT_API["peer_test"], responses=NOT_FOUND)
 def read_peer_test(body: PeerTestQuestion, node: NodeDep, ownership: OwnershipDep) -> PeerTestWish:
     """Fetch the peer that this node shall test."""
     return ownership.peer_test(node, body.id)
 
 
-@router.post(AGENT_API["peer_test_done"], status_code=status.HTTP_204_NO_CONTENT)
+@router.post(
+    AGENT_API["peer_test_done"], status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND
+)
 def take_peer_test(body: PeerTestReport, node: NodeDep, ownership: OwnershipDep) -> None:
     """Report the steps of a peer test that are done; after the last one nothing changes it."""
     ownership.report_peer_test(node, body)

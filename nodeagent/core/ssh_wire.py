@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import Field
 
-from nodeagent.core.contract import PeerView, Wire
+from nodeagent.core.contract import Number, PeerView, Wire
 
 
 class PeerTestStep(StrEnum):
@@ -32,13 +32,13 @@ PEER_TEST_STEPS: Final = tuple(PeerTestStep)
 class PeerTestQuestion(Wire):
     """Asks which peer the test of this number is about."""
 
-    id: int
+    id: Number
 
 
 class PeerTestWish(Wire):
     """A peer to be reached as a push would reach it."""
 
-    id: int
+    id: Number
     peer: PeerView
 
 
@@ -53,7 +53,7 @@ class PeerTestLine(Wire):
 class PeerTestReport(Wire):
     """The steps done so far; `ok` is None while there are more to come."""
 
-    id: int
+    id: Number
     ok: bool | None
     text: str = Field(default="", max_length=500)
     lines: tuple[PeerTestLine, ...] = Field(default=(), max_length=len(PEER_TEST_STEPS))

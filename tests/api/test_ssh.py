@@ -173,7 +173,7 @@ class Peer:
 
     def files(self, identity: Path) -> SshFiles:
         """Return what a node reaches it with."""
-        return SshFiles(identity, self.sshd.root / "known_hosts", self.sshd.root / "run")
+        return SshFiles(identity, self.sshd.root / "known_hosts", self.sshd.run)
 
     def ping(self, identity: Path) -> None:
         """Reach the receiver over a fresh connection with this key; raises `Unreachable`."""

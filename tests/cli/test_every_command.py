@@ -32,6 +32,8 @@ ARGUMENTS = {
     "routes try": ["@a.tld", "b@b.tld"],
     "sessions revoke": ["--others"],
     "settings set": ["domain=a.tld"],
+    "ssh setup-cancel": ["1"],
+    "ssh test": ["node-a", "node-b"],
     "users add": ["olga", "--role", "Operator"],
     "users role": ["olga", "Operator"],
     "vips add": ["198.51.100.100", "--router-id", "51"],

@@ -7,8 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -45,15 +44,6 @@ PLENTY: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def sshd(tmp_path: Path) -> Iterator[LoopbackSshd]:
-    """Run an sshd for one test."""
-    server = LoopbackSshd(tmp_path / "p")
-    server.start()
-    yield server
-    server.stop()
-
-
 Try = Callable[..., PeerTestReport]
 
 
@@ -68,7 +58,7 @@ def try_peer(
     sshd: LoopbackSshd, peer: PeerView, reports: list[PeerTestReport] | None = None
 ) -> PeerTestReport:
     """Test the peer with the key that this sshd lets in."""
-    files = SshFiles(sshd.root / "id", sshd.root / "known_hosts", sshd.root / "run")
+    files = SshFiles(sshd.root / "id", sshd.root / "known_hosts", sshd.run)
     heard = [] if reports is None else reports
     return PeerTester(files).test(PeerTestWish(id=7, peer=peer), heard.append)
 

@@ -69,7 +69,7 @@ def test_a_run_directory_that_cannot_be_made_is_one_sentence(pair, sshd):
     """The connection cannot be opened: unreachable, as any other time."""
     change(pair)
     pair.pusher._link.close()
-    run = sshd.root / "run"
+    run = sshd.run
     shutil.rmtree(run)
     run.write_text("in the way")
     with pytest.raises(Unreachable, match="node-b cannot be reached"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -35,6 +37,7 @@ class LoopbackSshd:
         self.port = free_port()
         self.relay = root / "relay"
         self.state = root / "state"
+        self.run = Path(tempfile.mkdtemp(prefix="relay-")) / "run"  # ssh(1) wants short paths
         root.mkdir(parents=True, exist_ok=True)
         for name in ("host_key", "id"):
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(root / name)]
@@ -71,7 +74,7 @@ class LoopbackSshd:
         raise AssertionError((self.root / "sshd.log").read_text())
 
     def stop(self) -> None:
-        """Stop listening and end every connection."""
+        """Stop listening, end every connection and remove their sockets."""
         if self._process is not None:
             children = f"/proc/{self._process.pid}/task/{self._process.pid}/children"
             for pid in Path(children).read_text().split():
@@ -79,10 +82,11 @@ class LoopbackSshd:
             self._process.terminate()
             self._process.wait(10)
             self._process = None
+        shutil.rmtree(self.run.parent, ignore_errors=True)
 
     def link(self) -> PeerLink:
         """Return a connection to it."""
-        files = SshFiles(self.root / "id", self.root / "known_hosts", self.root / "run")
+        files = SshFiles(self.root / "id", self.root / "known_hosts", self.run)
         return PeerLink(PeerAddress("node-b", "127.0.0.1", "root", self.port), files)
 
     def ssh(self, command: str) -> subprocess.CompletedProcess[str]:
