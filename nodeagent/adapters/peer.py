@@ -9,6 +9,7 @@ and the next request opens another.
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -65,13 +66,16 @@ class PeerLink:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: LineChannel | None = None
         self._complaints: IO[bytes] | None = None
+        self._identity: IO[bytes] | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether a connection stands; the next request may still find it broken."""
         return self._process is not None and self._process.poll() is None
 
-    def _options(self, socket: Path | None = None) -> list[str]:
+    def _options(self, identity: IO[bytes] | None, socket: Path) -> list[str]:
+        """Name the opened key: ssh(1) opens it twice, and it may be replaced in between."""
+        key = f"/proc/{os.getpid()}/fd/{identity.fileno()}" if identity else "none"
         settings = (
             "BatchMode=yes",
             "StrictHostKeyChecking=yes",
@@ -87,7 +91,7 @@ class PeerLink:
             "ClearAllForwardings=yes",
         )
         options = ["-F", "/dev/null", "-T", "-p", str(self.peer.port)]
-        options += ["-i", str(self._files.identity), "-S", str(socket or self._socket)]
+        options += ["-i", key, "-S", str(socket)]
         for setting in settings:
             options += ["-o", setting]
         return options
@@ -109,7 +113,9 @@ class PeerLink:
         self._files.run_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._socket.unlink(missing_ok=True)
         destination = f"{self.peer.user}@{self.peer.address}"
-        command = ["ssh", "-M", *self._options(), destination, SESSION_COMMAND]
+        self._identity = self._files.identity.open("rb")
+        options = self._options(self._identity, self._socket)
+        command = ["ssh", "-M", *options, destination, SESSION_COMMAND]
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - lives with the connection
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints
@@ -123,24 +129,27 @@ class PeerLink:
         socket = self._socket.with_name(f"{self._socket.name}-in")
         self._files.run_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         socket.unlink(missing_ok=True)
-        options = self._options(socket)
+        try:
+            with self._files.identity.open("rb") as identity:
+                self._log_in_and_out(self._options(identity, socket), limit_s)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Unreachable(f"{self.peer.name} did not let us in in time.") from error
+
+    def _log_in_and_out(self, options: list[str], limit_s: float) -> None:
         destination = f"{self.peer.user}@{self.peer.address}"
         with tempfile.TemporaryFile() as complaints:
-            try:
-                # -f: it goes to the background once it is logged in, and is ended by its socket
-                subprocess.run(
-                    ["ssh", "-f", "-N", "-M", *options, destination],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=complaints,
-                    timeout=limit_s,
-                    check=True,
-                )
-            except subprocess.CalledProcessError as error:
-                reason = _last_line(complaints) or f"ssh ended with {error.returncode}"
-                raise Unreachable(f"{self.peer.name} lets nobody in: {reason}") from error
-            except (OSError, subprocess.TimeoutExpired) as error:
-                raise Unreachable(f"{self.peer.name} did not let us in in time.") from error
+            # -f: it goes to the background once it is logged in, and is ended by its socket
+            done = subprocess.run(
+                ["ssh", "-f", "-N", "-M", *options, destination],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=complaints,
+                timeout=limit_s,
+                check=False,
+            )
+            if done.returncode != 0:
+                reason = _last_line(complaints) or f"ssh ended with {done.returncode}"
+                raise Unreachable(f"{self.peer.name} lets nobody in: {reason}")
         command = ["ssh", *options, "-O", "exit", destination]
         subprocess.run(command, capture_output=True, check=False)
 
@@ -157,9 +166,10 @@ class PeerLink:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        if self._complaints is not None:
-            self._complaints.close()
-            self._complaints = None
+        for file in (self._complaints, self._identity):
+            if file is not None:
+                file.close()
+        self._complaints = self._identity = None
 
     def ask(self, request: Mapping[str, Any], limit_s: float = ANSWER_LIMIT_S) -> dict[str, Any]:
         """Return the answer; raises `PeerRefused`, or `Unreachable` when the outcome is unknown."""
@@ -197,7 +207,8 @@ class PeerLink:
 
     def send_files(self, source: Path, place: StagingPlace) -> None:
         """Copy everything below `source` to the session's staging place."""
-        shell = " ".join(["ssh", *self._options(), "-o", "ControlMaster=no"])
+        options = self._options(self._identity, self._socket)
+        shell = " ".join(["ssh", *options, "-o", "ControlMaster=no"])
         command = ["rsync", *SENDER_OPTIONS, "--rsh", shell, f"{source}/"]
         command.append(f"{self._host()}:{place}")
         try:

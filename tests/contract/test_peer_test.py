@@ -107,7 +107,7 @@ def test_every_step_is_taken_and_reported_when_it_is_done(
 def test_nothing_is_left_behind(sshd: LoopbackSshd, peer: PeerView) -> None:
     """No socket of a connection, and no mirror on the peer."""
     try_peer(sshd, peer)
-    assert [path for path in (sshd.root / "run/test").iterdir() if path.is_socket()] == []
+    assert [path for path in (sshd.run / "test").iterdir() if path.is_socket()] == []
     assert not (sshd.relay / "mirror").exists() or list((sshd.relay / "mirror").iterdir()) == []
 
 
