@@ -19,6 +19,9 @@ _FOREIGN: Final = (
     "/etc/keepalived/keepalived.conf",
     "/etc/relay",
     "/etc/ssh/sshd_config.d/mail-relay.conf",
+    "/root/.bash_profile",
+    "/root/.bashrc",  # bash(1) reads it in every SSH session, and whatever it starts may wait
+    "/root/.profile",
     "/root/.ssh",
     "/var/lib/relay",
     "/var/lib/relay-controlplane",
@@ -52,7 +55,7 @@ def establish(host: Host) -> None:
 
 
 def _forget_the_machine() -> None:
-    """Remove this machine's own keys and relay settings, which show through the overlay."""
+    """Remove this machine's own keys and settings, which show through the overlay."""
     for name in _FOREIGN:
         path = Path(name)
         if path.is_dir() and not path.is_symlink():
