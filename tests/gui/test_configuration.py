@@ -132,8 +132,10 @@ def test_progress_is_worked_out_from_the_report(
     """An old refusal says nothing about a newer version."""
     status = NodeStatus(
         is_enrolled=True,
+        enrolled_at=None,
         is_revoked=False,
         is_struck_off=False,
+        token_expires_at=None,
         assigned_version=assigned,
         last_seen_s=None if report is None else 1.0,
         report=None if report is None else NodeReport(role=Role.STANDBY, **report),
