@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Generator, Iterator
 
 import pytest
 
 from lab.errors import LabError
-from tests.e2e.driver import Lab, claim_machine
+from tests.e2e.driver import Failed, Lab, claim_machine
 
 LOGS = ("agent", "guard", "mail", "keepalived")
 TAIL_LINES = 40
@@ -22,10 +23,20 @@ def lab_once() -> Iterator[Lab]:
     claim_machine()
     lab = Lab("--db", os.environ.get("RELAY_LAB_DB", "sqlite"))
     try:
-        lab.up()
+        _bring_up(lab)
         yield lab
     finally:
         lab.down()
+
+
+def _bring_up(lab: Lab) -> None:
+    """Try twice: one bad start would take all tests along; it is told with the nodes' logs."""
+    try:
+        lab.up()
+    except Failed as error:
+        logs = "\n".join("\n".join(section) for section in _ends_of_logs(lab))
+        warnings.warn(f"The lab came up at the second try only. {error}\n{logs}", stacklevel=1)
+        lab.up()
 
 
 @pytest.fixture
@@ -46,8 +57,13 @@ def pytest_runtest_makereport(
     report = yield
     lab = getattr(item, "funcargs", {}).get("lab")
     if call.when == "call" and report.failed and isinstance(lab, Lab):
-        for node in ("node-a", "node-b"):
-            for service in LOGS:
-                lines = lab.log(node, service).splitlines()[-TAIL_LINES:]
-                report.sections.append((f"{service}.log of {node}", "\n".join(lines)))
+        report.sections += _ends_of_logs(lab)
     return report
+
+
+def _ends_of_logs(lab: Lab) -> list[tuple[str, str]]:
+    return [
+        (f"{service}.log of {node}", "\n".join(lab.log(node, service).splitlines()[-TAIL_LINES:]))
+        for node in ("node-a", "node-b")
+        for service in LOGS
+    ]
