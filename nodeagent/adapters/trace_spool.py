@@ -85,13 +85,8 @@ class TraceSpool:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         self._database.execute("BEGIN IMMEDIATE")
-        try:
+        with self._database:  # commits, or rolls back on any exception
             yield
-            self._database.execute("COMMIT")
-        except BaseException:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-            raise
 
     def _state(self, name: str) -> str | None:
         found = self._database.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
