@@ -31,6 +31,7 @@ _MAX_DOUBLINGS: Final = 4
 _STOP_LIMIT_S: Final = 10.0
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 _AWAITED: Final = (signal.SIGCHLD, *_STOPPING)
+_SHARE: Final = Path("/proc/self/autogroup")
 _DISABLED: Final = RUN_DIR_IN_HOST / "disabled"
 
 
@@ -130,6 +131,7 @@ class Supervisor:
 
     def _become(self, service: Service) -> NoReturn:
         os.setsid()
+        _set_share(service.nice)
         log = os.open(log_file(service.name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
         null = os.open("/dev/null", os.O_RDONLY)
         for target, source in ((0, null), (1, log), (2, log)):
@@ -144,6 +146,16 @@ class Supervisor:
             sys.stderr.write(f"{service.name} cannot start: {error}\n")
             sys.stderr.flush()
             os._exit(127)
+
+
+def _set_share(nice: int) -> None:
+    """Weigh the session of the caller against others, where the kernel groups by session.
+
+    There nice(2) orders the processes of one session only, see sched(7): the priority that
+    keepalived gives itself would not let it run before a busy Postfix.
+    """
+    if _SHARE.exists():
+        _SHARE.write_text(str(nice), encoding="ascii")
 
 
 def _log_line(service: str, text: str) -> None:

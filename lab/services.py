@@ -26,6 +26,7 @@ class Service:
     needs: str = ""  # not started before this path exists
     after: str = ""  # waits for this path, but not for ever
     restart_delay_s: float = 0.2
+    nice: int = 0  # of the service as a whole, as CPUWeight= of its unit: -20 first, 19 last
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -90,7 +91,7 @@ def _postgres() -> Service:
 def _node_services() -> tuple[Service, ...]:
     return (
         Service("sshd", ("/usr/sbin/sshd", "-D", "-e")),
-        Service("guard", (str(COMMANDS / "relay-guard"), "run")),
+        Service("guard", (str(COMMANDS / "relay-guard"), "run"), nice=-10),
         Service(
             "postfix",
             ("/usr/sbin/postfix", "start-fg"),
@@ -105,8 +106,9 @@ def _node_services() -> tuple[Service, ...]:
             needs="/etc/keepalived/keepalived.conf",
             after="/run/relay/guard.sock",
             restart_delay_s=1.0,
+            nice=-20,
         ),
-        Service("agent", (str(COMMANDS / "relay-agent"), "run"), needs=_AGENT_ENROLLED),
+        Service("agent", (str(COMMANDS / "relay-agent"), "run"), needs=_AGENT_ENROLLED, nice=-5),
     )
 
 

@@ -31,6 +31,10 @@ class Failed(AssertionError):
     """A command of the lab failed; the message is what it said."""
 
 
+class Disturbed(AssertionError):
+    """Clients were refused or cut off."""
+
+
 @cache
 def claim_machine() -> None:
     """Keep other test runs' labs waiting until this process ends; the lock is held once."""
@@ -204,6 +208,10 @@ class Lab:
             check=False,
         )
         return done.returncode == 1
+
+    def takeovers(self) -> int:
+        """Count how often a node has taken the VIP since the lab came up."""
+        return sum(self.log(node, "keepalived").count("Entering MASTER STATE") for node in NODES)
 
     def queue_sizes(self) -> dict[str, int]:
         """Count each node's own mail, pending included."""

@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.accounting import Load, account, deliveries
 from tests.e2e.driver import Lab, until
-from tests.e2e.scenes import deliver, fill, is_fenced, mirrored
+from tests.e2e.scenes import deliver, fill, is_fenced, mirrored, repeat_if_the_vip_moves
 
 pytestmark = pytest.mark.e2e
 
@@ -46,6 +46,7 @@ def test_power_loss_of_the_active_host_under_load(lab: Lab):
     assert lab.active() == standby, "a host that comes back takes nothing away"
 
 
+@repeat_if_the_vip_moves()
 def test_power_loss_of_the_standby(lab: Lab):
     """Clients notice nothing, and the standby is brought up to date when it is back."""
     active, standby = lab.active(), lab.standby()
@@ -63,6 +64,7 @@ def test_power_loss_of_the_standby(lab: Lab):
     report.assert_no_session_suffered()
 
 
+@repeat_if_the_vip_moves()
 def test_power_loss_of_the_control_plane(lab: Lab):
     """P5: mail flows and pushes go on for longer than a lease, on the peer's promises."""
     active, standby = lab.active(), lab.standby()

@@ -10,6 +10,7 @@ from lab.layout import NODES, VIP
 from lab.provision import ControlPlane
 from tests.e2e.accounting import Load, account
 from tests.e2e.driver import Failed, Lab, until
+from tests.e2e.scenes import repeat_if_the_vip_moves
 
 pytestmark = pytest.mark.e2e
 
@@ -54,6 +55,7 @@ def test_starttls_is_offered_and_not_demanded(lab: Lab):
     assert "queued as" in swaks(lab, "a@allowed-domain.tld", "b@example.com")
 
 
+@repeat_if_the_vip_moves()
 def test_every_acknowledged_message_is_delivered_once(lab: Lab):
     """Without any fault: acknowledged = delivered, nothing twice, nobody disturbed by pushes."""
     with Load(lab, rate=100) as load:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.accounting import Load, account
 from tests.e2e.driver import Lab, until
-from tests.e2e.scenes import deliver, fill
+from tests.e2e.scenes import deliver, fill, repeat_if_the_vip_moves
 
 pytestmark = pytest.mark.e2e
 
@@ -17,6 +17,7 @@ def switch(lab: Lab, destination: str) -> None:
     lab.wait(f"active={destination}")
 
 
+@repeat_if_the_vip_moves(meant=1)
 def test_a_switchover_under_load(lab: Lab):
     """Zero lost, zero doubled, only sessions open at the handover cut; and back again."""
     first, second = lab.active(), lab.standby()

@@ -181,3 +181,13 @@ def test_a_wish_is_waited_for_but_not_for_ever(tmp_path: Path) -> None:
     assert unit.is_due(seen)
     unit.pid = 1
     assert not unit.is_due(seen + 60), "it runs"
+
+
+@pytest.mark.skipif(not init._SHARE.exists(), reason="this kernel does not group by session")
+def test_a_service_as_a_whole_has_its_share_of_the_cpu(start: Start, tmp_path: Path) -> None:
+    """Its session is weighed, so a busy service beside it does not make it wait."""
+    ending = f"cat /proc/self/autogroup >{tmp_path}/share; sleep 600 & wait"
+    running = start({**program(tmp_path, "first", ending), "nice": -20})
+    until(lambda: bool(running.notes()), "it runs")
+    until((tmp_path / "share").exists, "it knows its share")
+    until(lambda: (tmp_path / "share").read_text().endswith("nice -20\n"), "it has its share")

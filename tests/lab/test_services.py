@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from lab.layout import HOSTS
 from lab.services import Service, environment, services_of
 from lab.settings import Settings
+from tests.docs.test_units import UNITS, values_of
 from tests.e2e.driver import Lab
 from tests.lab.probe import can_reach, until
 
@@ -31,6 +33,20 @@ def test_postfix_waits_for_the_guard_but_not_for_ever() -> None:
     assert services["postfix"].after == "/run/relay/guard.sock"
     assert services["agent"].needs
     assert services["keepalived"].needs == "/etc/keepalived/keepalived.conf"
+
+
+def test_a_lab_host_shares_its_cpu_as_the_units_do() -> None:
+    """A nice level is a quarter more weight (sched(7)); to within a fifth the two say the same."""
+    units = {
+        "guard": "relay-guard.service",
+        "agent": "relay-agent.service",
+        "keepalived": "keepalived.service.d/relay.conf",
+    }
+    services = {service.name: service for service in services_of("node-a", Settings())}
+    for name, unit in units.items():
+        (weight,) = values_of(UNITS / unit, "CPUWeight")
+        assert math.isclose(100 * 1.25 ** -services[name].nice, float(weight), rel_tol=0.2)
+    assert {services[name].nice for name in services if name not in units} == {0}
 
 
 def test_postgres_runs_only_where_it_was_asked_for() -> None:
