@@ -266,6 +266,26 @@ def test_a_supervised_postfix_is_started_again_by_its_supervisor(relay):
             os.killpg(supervisor.pid, signal.SIGTERM)
 
 
+def test_whoever_starts_postfix_first_has_started_it(relay, tmp_path, monkeypatch):
+    """Somebody else's master is as good as ours, and comes back in the same control groups."""
+    elsewhere = tmp_path / "bin"
+    elsewhere.mkdir()
+    twice = (
+        f'#!/bin/sh\nPATH={os.environ["PATH"]}\n[ "$3" != start ] || postfix "$@"\npostfix "$@"\n'
+    )
+    (elsewhere / "postfix").write_text(twice)
+    (elsewhere / "postfix").chmod(0o755)
+    monkeypatch.setenv("PATH", str(elsewhere), prepend=":")
+    postfix = Postfix(relay.postfix.queue, relay.postfix.config)
+    first = wait_for_master(postfix)
+    groups = control_groups.paths_of(first)
+    relay.postfix.let_postfix_in()
+    postfix.restart()
+    second = wait_for_master(postfix)
+    assert second != first
+    assert control_groups.paths_of(second) == groups
+
+
 def wait_for_master(postfix: Postfix) -> int:
     """Return the pid of the running master, waiting for it."""
     until_s = time.monotonic() + 20
