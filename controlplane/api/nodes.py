@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Annotated
 
-from fastapi import APIRouter, Response, status
+from fastapi import APIRouter, Query, Response, status
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 from sqlmodel import Session
@@ -23,12 +24,17 @@ from controlplane.errors import NotFound
 from controlplane.store import agents
 from controlplane.store.cluster import ClusterStore
 from controlplane.store.cluster_tables import NodeRow
+from controlplane.store.node_removal import remove_node
 from controlplane.store.nouns import NODES
 from controlplane.store.ownership_tables import AgentRow
 from controlplane.store.reports import read_reports
 from nodeagent.core.contract import NodeReport
 
 router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"])
+
+AbandonQueue = Annotated[
+    bool, Query(description="Remove it though mail that nobody adopts stays on its disk.")
+]
 
 
 class NodeBody(Body):
@@ -122,12 +128,15 @@ def put_maintenance(
 
 
 @router.delete("/{name}", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
-def delete_node(name: NodeKey, caller: AdminCaller, store: StoreDep) -> None:
-    """Remove a node and revoke its key; its lease and the receipts that name it stay."""
+def delete_node(
+    name: NodeKey, caller: AdminCaller, store: StoreDep, *, abandon_queue: AbandonQueue = False
+) -> None:
+    """Remove a node and revoke its key; its lease and the receipts that name it stay.
+
+    Refused with `mail-left-behind` while mail waits on the node, or may do so.
+    """
     with store.database.write() as session:
-        store.delete_in(session, NODES, name, caller.actor)
-        if session.get(AgentRow, name) is not None:
-            agents.revoke(session, name)
+        remove_node(store, session, name, caller.actor, abandon_queue=abandon_queue)
 
 
 def node_view(store: ClusterStore, session: Session, name: str) -> NodeView:

@@ -11,7 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from controlplane.api.cluster_access import NodeKey, StoreDep
 from controlplane.api.node_actions import EnrolmentToken, agent_url
 from controlplane.api.nodes import MaintenanceBody, delete_node, put_maintenance
-from controlplane.errors import ControlPlaneError, Invalid, NotFound, Unavailable
+from controlplane.errors import Conflict, ControlPlaneError, Invalid, NotFound, Unavailable
 from controlplane.gui.forms import FilledForm, Posted
 from controlplane.gui.language import N_
 from controlplane.gui.live import LiveDep
@@ -20,6 +20,7 @@ from controlplane.gui.node_forms import NEW_NODE, NODE, build_node, suggested
 from controlplane.gui.node_states import NODES_TOPIC, node_topic, read_node, read_nodes
 from controlplane.gui.shell import AdminShell, OperateShell, ReadShell, Shell, page_router
 from controlplane.store.cluster import ClusterStore, read_settings
+from controlplane.store.node_removal import mail_left_behind
 from controlplane.store.nouns import NODES
 
 router = page_router()
@@ -125,11 +126,12 @@ def remove_page(name: NodeKey, shell: AdminShell, store: StoreDep) -> Response:
 
 
 @router.post("/nodes/{name}/remove")
-def remove_node(name: NodeKey, shell: AdminShell, store: StoreDep) -> Response:
-    """Remove the node and revoke its key."""
+def remove_node(name: NodeKey, shell: AdminShell, posted: Posted, store: StoreDep) -> Response:
+    """Remove the node and revoke its key; mail stays behind only where that was asked for."""
+    abandon_queue = posted.get("abandon_queue") == ["on"]
     try:
-        delete_node(name, shell.signed_in, store)
-    except Invalid as error:
+        delete_node(name, shell.signed_in, store, abandon_queue=abandon_queue)
+    except (Invalid, Conflict) as error:
         return _remove_page(shell, store, name, error=error.detail, status=error.status)
     notice = N_("%(node)s is removed and its key is revoked.")
     return shell.done(PAGE, shell.text(notice, node=name))
@@ -161,11 +163,13 @@ def _remove_page(
     if state.spec is None:
         raise NotFound(f"There is no node {name}.")
     present = state.known.present if state.known is not None else None
+    with store.database.read() as session:
+        left = mail_left_behind(session, name)
     return shell.page(
         "node_remove.html",
         status=status,
         state=state,
         error=error,
-        waiting=present.waiting if present is not None else None,
+        left=left,
         holds_vips=present.holds_vips if present is not None else None,
     )

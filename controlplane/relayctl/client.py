@@ -81,9 +81,9 @@ class Client:
         """Change a part of something."""
         return self._send("PATCH", path, json=body)
 
-    def delete(self, path: str) -> Any:
+    def delete(self, path: str, **params: Any) -> Any:
         """Remove something."""
-        return self._send("DELETE", path)
+        return self._send("DELETE", path, params=params)
 
     def get_text(self, path: str) -> str:
         """Read what is no JSON, a CSV file for example."""

@@ -35,8 +35,8 @@ def fetch(path: str, **params: Any) -> Any:
         return client.get(path, **params)
 
 
-def remove(noun: str, key: str, *, as_json: bool) -> None:
+def remove(noun: str, key: str, *, as_json: bool, **params: Any) -> None:
     """Remove one item of a list and say so."""
     with connect() as client:
-        client.delete(path_of(noun, key))
+        client.delete(path_of(noun, key), **params)
     print_done({"removed": key}, f"Removed {key}.", as_json=as_json)

@@ -31,6 +31,9 @@ PrefixLen = Annotated[int | None, typer.Option(help="Prefix length of its networ
 SshUser = Annotated[str | None, typer.Option(help="User for SSH between the nodes.")]
 SshPort = Annotated[int | None, typer.Option(help="Port for SSH between the nodes.")]
 Hostname = Annotated[str | None, typer.Option(help="Postfix's myhostname.")]
+Abandon = Annotated[
+    bool, typer.Option("--abandon-queue", help="Leave the mail on its disk, which nobody adopts.")
+]
 Maintenance = Annotated[
     bool | None, typer.Option("--maintenance/--no-maintenance", help="Keep it off the VIPs.")
 ]
@@ -146,9 +149,9 @@ def set_node(
 
 
 @nodes.command("remove")
-def remove_node(name: Name, *, as_json: JsonFlag = False) -> None:
-    """Remove a node and revoke its key."""
-    remove("nodes", name, as_json=as_json)
+def remove_node(name: Name, *, abandon_queue: Abandon = False, as_json: JsonFlag = False) -> None:
+    """Remove a node and revoke its key; refused while mail waits there that nobody would adopt."""
+    remove("nodes", name, as_json=as_json, abandon_queue=abandon_queue)
 
 
 @nodes.command("token")

@@ -55,6 +55,15 @@ def test_nodes_are_added_changed_listed_and_removed(paired: Operator) -> None:
     assert len(paired.json("nodes", "list")) == 1
 
 
+def test_a_node_with_mail_is_removed_only_when_its_queue_is_given_up(live: Operator) -> None:
+    """Nobody would adopt what waits on it."""
+    refused = live("nodes", "remove", "node-a")
+    assert refused.code == 1
+    assert "no peer adopts it after the removal" in refused.err
+    assert len(live.json("nodes", "list")) == 2
+    assert live.json("nodes", "remove", "node-a", "--abandon-queue") == {"removed": "node-a"}
+
+
 def test_a_node_is_not_added_twice(paired: Operator) -> None:
     """`add` never overwrites."""
     refused = paired("nodes", "add", "node-a", "--address", "198.51.100.13")

@@ -220,16 +220,22 @@ def test_removing_says_first_what_it_means(watched: TestClient, sqlite_database:
     _enrol(sqlite_database, "node-a")
     page = watched.get("/nodes/node-a/remove").text
     assert "What waits in its queue is unknown" in page
+    assert post(watched, "/nodes/node-a/remove").status_code == 409
     counts = QueueCounts(incoming=0, active=1, deferred=6, hold=0, pending=0)
     _report(sqlite_database, "node-a", role=Role.ACTIVE, holds_vips=(VIP,), queue=counts)
     page = watched.get("/nodes/node-a/remove").text
     assert f"It holds {VIP}: switch over first." in page
     assert "7 messages wait in its queue." in page
+    assert 'type="checkbox" name="abandon_queue" required' in page
+    refused = post(watched, "/nodes/node-a/remove")
+    assert refused.status_code == 409
+    assert "Its queue holds 7" in refused.text
     empty = QueueCounts(incoming=0, active=0, deferred=0, hold=0, pending=0)
     _report(sqlite_database, "node-a", holds_vips=(), queue=empty)
     page = watched.get("/nodes/node-a/remove").text
     assert "switch over first" not in page
     assert "wait in its queue" not in page
+    assert "abandon_queue" not in page
     removed = post(watched, "/nodes/node-a/remove")
     assert (removed.status_code, removed.headers["location"]) == (303, "/nodes")
     assert "node-a is removed and its key is revoked." in watched.get("/nodes").text
@@ -238,6 +244,17 @@ def test_removing_says_first_what_it_means(watched: TestClient, sqlite_database:
         assert agent is not None
         assert agent.revoked_at is not None
         assert session.execute(text("SELECT count(*) FROM leases")).scalar() == 1
+
+
+def test_a_queue_is_left_behind_when_that_is_asked_for(
+    watched: TestClient, sqlite_database: Database
+) -> None:
+    """A box that no button of ours ticks so asks for nothing."""
+    _enrol(sqlite_database, "node-a")
+    for wrong in (["off"], ["on", "on"], ["yes"]):
+        assert post(watched, "/nodes/node-a/remove", abandon_queue=wrong).status_code == 409
+    assert post(watched, "/nodes/node-a/remove", abandon_queue="on").status_code == 303
+    assert watched.get("/api/v1/nodes/node-a").status_code == 404
 
 
 def test_keys_are_revoked_and_nodes_given_up(
