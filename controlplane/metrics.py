@@ -88,6 +88,11 @@ def _of_reports(read: Callable[[KnownReport], float | None]) -> Callable[[Situat
     return samples
 
 
+def _of_node(name: str, text: str, read: Callable[[KnownReport], float | None]) -> MetricRow:
+    """Return the metric of one figure of each present report."""
+    return MetricRow(name, ("node",), text, _of_reports(read))
+
+
 def _info(situation: Situation) -> Samples:
     yield (situation.cluster, __version__), 1
 
@@ -276,29 +281,49 @@ METRICS: Final = (
         _vrrp,
     ),
     MetricRow("relay_node_holds_vip", ("node", "vip"), "1 on who holds the VIP.", _holds_vip),
-    MetricRow(
+    _of_node(
         "relay_node_lease_proved",
-        ("node",),
         "1 while the node's lease guard holds a proof.",
-        _of_reports(lambda report: report.is_proven),
+        lambda report: report.is_proven,
     ),
-    MetricRow(
-        "relay_node_postfix_running",
-        ("node",),
-        "1 while Postfix runs.",
-        _of_reports(lambda report: report.postfix_running),
+    _of_node(
+        "relay_node_postfix_running", "1 while Postfix runs.", lambda report: report.postfix_running
     ),
-    MetricRow(
+    _of_node(
         "relay_node_config_version",
-        ("node",),
         "The configuration that is live.",
-        _of_reports(lambda report: report.config_version),
+        lambda report: report.config_version,
     ),
     MetricRow(
         "relay_node_config_assigned_version",
         ("node",),
         "The configuration that shall be live.",
         _config_wanted,
+    ),
+    _of_node(
+        "relay_node_clock_offset_seconds",
+        "How far its clock is ahead of the database's; the way of its report is part of it.",
+        lambda report: report.clock_offset_s,
+    ),
+    _of_node(
+        "relay_node_queue_filesystem_avail_bytes",
+        "Free space where the queue is, for who is not root.",
+        lambda report: report.disk.free_bytes,
+    ),
+    _of_node(
+        "relay_node_queue_filesystem_size_bytes",
+        "Size of the file system that the queue is on.",
+        lambda report: report.disk.size_bytes,
+    ),
+    _of_node(
+        "relay_node_queue_filesystem_files_free",
+        "Free inodes where the queue is; without a sample where they are not counted.",
+        lambda report: report.disk.free_inodes,
+    ),
+    _of_node(
+        "relay_node_queue_filesystem_files",
+        "Inodes of the file system that the queue is on.",
+        lambda report: report.disk.inodes,
     ),
     MetricRow(
         "relay_queue_messages",

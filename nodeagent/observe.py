@@ -134,4 +134,5 @@ def report_of(obs: Observation, sources: Sources, memory: Memory, rule: str) -> 
         freezer=memory.freezer,
         clock=datetime.now(UTC),
         disk_space_bytes=host.disk_space_bytes(),
+        disk_inodes=host.disk_inodes(),
     )

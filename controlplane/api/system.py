@@ -75,6 +75,8 @@ class HostView(BaseModel):
     )
     disk_free_bytes: int | None = Field(description="Where its queue is.")
     disk_size_bytes: int | None
+    disk_free_inodes: int | None = Field(description="Null too where inodes are not counted.")
+    disk_inodes: int | None
 
 
 class SystemView(BaseModel):
@@ -163,8 +165,10 @@ def _host(facts: HostFacts) -> HostView:
         agent_version=version,
         is_our_version=None if version is None else version == __version__,
         clock_offset_s=facts.clock_offset_s,
-        disk_free_bytes=facts.disk_free_bytes,
-        disk_size_bytes=facts.disk_size_bytes,
+        disk_free_bytes=facts.disk.free_bytes,
+        disk_size_bytes=facts.disk.size_bytes,
+        disk_free_inodes=facts.disk.free_inodes,
+        disk_inodes=facts.disk.inodes,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,6 +16,22 @@ GROWN_FACTOR: Final = 2
 CERTIFICATE_WARN_DAYS: Final = 30
 CERTIFICATE_BAD_DAYS: Final = 7
 DAY_S: Final = 86_400
+CLOCK_WARN_S: Final = 5.0
+"""No lease needs equal clocks; logs and traces of several nodes are read side by side.
+
+Not less: the way of a report is part of the offset, and an agent gives one up after
+`lease_renew_deadline_s`, 5 s by default. The test of a peer has the same limit.
+"""
+CLOCK_BAD_S: Final = 150.0
+"""At twice as much the control plane refuses what the node's key has signed, and its lease ends."""
+DISK_WARN_SHARE: Final = 0.1
+"""Some days' notice of a disk that fills slowly; a burst of mail is a smaller part of a disk."""
+DISK_BAD_SHARE: Final = 0.05
+"""Hours at most: on a disk of 20 GB it is room for 1,000 messages of 1 MB.
+
+Postfix refuses mail only below 1.5 times `message_size_limit`, but a push to this node and the
+receipt of an adoption need room before that.
+"""
 LAST_RESORT_FREEZER: Final = "stop-start"
 
 Values = Mapping[str, str | int]
@@ -274,3 +291,37 @@ def maintenance(situation: Situation) -> Iterator[Finding]:
     for node in situation.nodes:
         if node.is_maintenance:
             yield Finding({"node": node.name})
+
+
+def _clock_off(situation: Situation, least_s: float, most_s: float) -> Iterator[Finding]:
+    for node, report in _present(situation):
+        offset_s = report.clock_offset_s
+        if offset_s is not None and least_s <= abs(offset_s) < most_s:
+            yield Finding({"node": node.name, "seconds": round(abs(offset_s))})
+
+
+def clock_off(situation: Situation) -> Iterator[Finding]:
+    """Yield the nodes whose clock is too far off for logs to be read side by side."""
+    yield from _clock_off(situation, CLOCK_WARN_S, CLOCK_BAD_S)
+
+
+def clock_far_off(situation: Situation) -> Iterator[Finding]:
+    """Yield the nodes whose clock is halfway to where the control plane refuses them."""
+    yield from _clock_off(situation, CLOCK_BAD_S, math.inf)
+
+
+def _disk_left(situation: Situation, least: float, most: float) -> Iterator[Finding]:
+    for node, report in _present(situation):
+        share = report.disk.free_share
+        if share is not None and least <= share < most:
+            yield Finding({"node": node.name, "percent": int(share * 100)})
+
+
+def disk_nearly_full(situation: Situation) -> Iterator[Finding]:
+    """Yield the nodes on which mail will soon find no room."""
+    yield from _disk_left(situation, 0, DISK_BAD_SHARE)
+
+
+def disk_filling(situation: Situation) -> Iterator[Finding]:
+    """Yield the nodes whose disk should be looked at, but the nearly full ones."""
+    yield from _disk_left(situation, DISK_BAD_SHARE, DISK_WARN_SHARE)

@@ -51,6 +51,26 @@ class KnownFlow:
 
 
 @dataclass(frozen=True)
+class KnownDisk:
+    """The file system of a node's queue; None is what the node did not say.
+
+    Free is what Postfix may use (statvfs(3): `f_bavail`, `f_favail`). Some file systems make inodes
+    as they are needed and have no number of them.
+    """
+
+    free_bytes: int | None = None
+    size_bytes: int | None = None
+    free_inodes: int | None = None
+    inodes: int | None = None
+
+    @property
+    def free_share(self) -> float | None:
+        """The smaller of the free shares of space and of inodes, 0 to 1; None: neither is known."""
+        pairs = ((self.free_bytes, self.size_bytes), (self.free_inodes, self.inodes))
+        return min((free / size for free, size in pairs if free is not None and size), default=None)
+
+
+@dataclass(frozen=True)
 class KnownReport:
     """What a node said last, without what changes at each word."""
 
@@ -70,6 +90,9 @@ class KnownReport:
     freezer: str
     rule: str = field(compare=False)
     agent_version: str
+    clock_offset_s: float | None = field(default=None, compare=False)
+    """How far the node's clock was ahead of the database's; the report's way is part of it."""
+    disk: KnownDisk = field(default_factory=KnownDisk, compare=False)
 
     @property
     def waiting(self) -> int | None:

@@ -9,7 +9,14 @@ from fastapi import Request, Response
 from controlplane import __version__
 from controlplane.api.system import CertificateDays, HostView, system_view
 from controlplane.api.user_auth import SettingsDep
-from controlplane.core.attention_finders import CERTIFICATE_BAD_DAYS, CERTIFICATE_WARN_DAYS
+from controlplane.core.attention_finders import (
+    CERTIFICATE_BAD_DAYS,
+    CERTIFICATE_WARN_DAYS,
+    CLOCK_BAD_S,
+    CLOCK_WARN_S,
+    DISK_BAD_SHARE,
+    DISK_WARN_SHARE,
+)
 from controlplane.gui.language import N_
 from controlplane.gui.shell import ReadShell, page_router
 from controlplane.gui.shipped import browser_packages, python_packages
@@ -23,9 +30,6 @@ CERTIFICATES: Final = {
     "agents": N_("What agents connect to"),
     "ca": N_("The CA that agents trust"),
 }
-LARGEST_OFFSET_S: Final = 2.0
-"""A clock that is this far off makes logs of several nodes hard to read together."""
-LEAST_FREE: Final = 0.1
 GUIDES: Final = (
     ("docs/tutorial.md", N_("Tutorial: a whole cluster on your machine")),
     ("docs/howto/", N_("How to install, operate, monitor, upgrade, restore")),
@@ -72,11 +76,16 @@ def clock_tone(host: HostView) -> str:
     """Return the tone of a node's clock."""
     if host.clock_offset_s is None:
         return "unknown"
-    return "good" if abs(host.clock_offset_s) < LARGEST_OFFSET_S else "warn"
+    offset_s = abs(host.clock_offset_s)
+    if offset_s >= CLOCK_BAD_S:
+        return "bad"
+    return "warn" if offset_s >= CLOCK_WARN_S else "good"
 
 
-def disk_tone(free_bytes: int | None, size_bytes: int | None) -> str:
-    """Return the tone of a disk."""
-    if free_bytes is None or not size_bytes:
+def disk_tone(free: int | None, size: int | None) -> str:
+    """Return the tone of what is free of a disk, of its space or of its inodes."""
+    if free is None or not size:
         return "unknown"
-    return "good" if free_bytes / size_bytes >= LEAST_FREE else "bad"
+    if free / size < DISK_BAD_SHARE:
+        return "bad"
+    return "warn" if free / size < DISK_WARN_SHARE else "good"

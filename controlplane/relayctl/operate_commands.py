@@ -126,6 +126,7 @@ def system(*, as_json: JsonFlag = False) -> None:
         "AGENT": "agent_version",
         "CLOCK": lambda one: one["clock_offset_s"] and f"{one['clock_offset_s']:+.1f} s",
         "DISK FREE": "disk_free_bytes",
+        "INODES FREE": "disk_free_inodes",
     }
     print_list(found["nodes"], nodes, "There is no node yet.", as_json=False)
 

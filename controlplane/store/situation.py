@@ -36,6 +36,7 @@ from controlplane.store.ownership_tables import (
     SwitchoverRow,
 )
 from controlplane.store.samples import queue_before
+from controlplane.store.system import clock_offset_s, disk_of
 from controlplane.store.trace_tables import TraceStreamRow
 from controlplane.store.user_tables import UserRow
 from controlplane.store.users import FIRST_ADMIN
@@ -123,6 +124,8 @@ def _report(row: NodeReportRow) -> KnownReport:
         freezer=said.freezer,
         rule=said.rule,
         agent_version=said.agent_version,
+        clock_offset_s=clock_offset_s(said, row.seen_at),
+        disk=disk_of(said),
     )
 
 

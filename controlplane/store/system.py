@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import select, text
 from sqlmodel import Session, col
 
+from controlplane.core.situation import KnownDisk
 from controlplane.store.cluster_tables import NodeRow
 from controlplane.store.ownership_tables import NodeReportRow
 from nodeagent.core.contract import NodeReport
@@ -40,8 +41,7 @@ class HostFacts:
     seen_at_s: float | None = None
     agent_version: str | None = None
     clock_offset_s: float | None = None
-    disk_free_bytes: int | None = None
-    disk_size_bytes: int | None = None
+    disk: KnownDisk = field(default_factory=KnownDisk)
 
 
 def read_database(session: Session) -> DatabaseFacts:
@@ -69,12 +69,21 @@ def _host(name: str, row: NodeReportRow | None) -> HostFacts:
     if row is None:
         return HostFacts(name)
     report = NodeReport.model_validate(row.report)
-    free_bytes, size_bytes = report.disk_space_bytes or (None, None)
     return HostFacts(
         node=name,
         seen_at_s=row.seen_at,
         agent_version=report.agent_version or None,
-        clock_offset_s=None if report.clock is None else report.clock.timestamp() - row.seen_at,
-        disk_free_bytes=free_bytes,
-        disk_size_bytes=size_bytes,
+        clock_offset_s=clock_offset_s(report, row.seen_at),
+        disk=disk_of(report),
     )
+
+
+def clock_offset_s(report: NodeReport, seen_at_s: float) -> float | None:
+    """Return how far the node's clock was ahead of the database's when the report came in."""
+    return None if report.clock is None else report.clock.timestamp() - seen_at_s
+
+
+def disk_of(report: NodeReport) -> KnownDisk:
+    """Return what the report says of the file system that the queue is on."""
+    nothing = (None, None)
+    return KnownDisk(*(report.disk_space_bytes or nothing), *(report.disk_inodes or nothing))

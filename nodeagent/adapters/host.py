@@ -60,6 +60,14 @@ class Host:
             return None
         return usage.free, usage.total
 
+    def disk_inodes(self) -> tuple[int, int] | None:
+        """Return the inodes that are free and all; None: unknown, or made as they are needed."""
+        try:
+            found = os.statvfs(self.settings.queue_directory)
+        except OSError:
+            return None
+        return (found.f_favail, found.f_files) if found.f_files else None
+
     def flush(self) -> None:
         """Have Postfix try all its mail now; without a running Postfix its start does that."""
         if self.postfix.master_pid() is not None:

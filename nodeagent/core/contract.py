@@ -182,7 +182,8 @@ class NodeReport(Wire):
     postfix_running: bool | None = None
     freezer: str = ""
     clock: AwareDatetime | None = None  # the node's, as it made this report
-    disk_space_bytes: tuple[int, int] | None = None  # free and all, where the queue is
+    disk_space_bytes: tuple[Total, Total] | None = None  # free and all, where the queue is
+    disk_inodes: tuple[Total, Total] | None = None  # likewise; None too where none are counted
 
 
 class EventReport(Wire):

@@ -235,6 +235,10 @@ def test_a_report_says_what_time_it_is_and_how_full_the_disk(node):
     assert abs((report.clock - datetime.now(UTC)).total_seconds()) < 3600
     free_bytes, size_bytes = report.disk_space_bytes
     assert 0 < free_bytes <= size_bytes == shutil.disk_usage(node.queue.root).total
+    counted = os.statvfs(node.queue.root).f_files
+    assert (report.disk_inodes is None) == (counted == 0), "some file systems count no inodes"
+    if report.disk_inodes is not None:
+        assert 0 < report.disk_inodes[0] <= report.disk_inodes[1] == counted
 
 
 def test_mail_under_a_short_id_does_not_keep_a_node_fenced(tmp_path):

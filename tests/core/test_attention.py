@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from controlplane.api.agent_auth import LEEWAY_S
 from controlplane.core.attention import RULES, Severity, find_attention
-from controlplane.core.situation import Happening, KnownLease, Situation
+from controlplane.core.attention_finders import CLOCK_BAD_S, CLOCK_WARN_S
+from controlplane.core.situation import Happening, KnownDisk, KnownLease, Situation
 from tests.core.situations import (
     COUNTS,
     NOW_S,
@@ -132,6 +134,29 @@ CASES: list[tuple[str, Situation, set[str]]] = [
     ("another event", happened("adopted"), set()),
     ("no freezer", with_report(HALF, "node-b", freezer="stop-start"), {"slow-freezer"}),
     ("two versions", with_report(HALF, "node-b", agent_version="2.0"), {"versions-differ"}),
+    *(
+        (f"a clock {offset_s} s off", with_report(HALF, "node-b", clock_offset_s=offset_s), rules)
+        for offset_s, rules in (
+            (4.9, set()),
+            (-4.9, set()),
+            (5.0, {"clock-off"}),
+            (-149.0, {"clock-off"}),
+            (150.0, {"clock-far-off"}),
+            (-86_400.0, {"clock-far-off"}),
+        )
+    ),
+    *(
+        (f"a disk with {disk}", with_report(HALF, "node-a", disk=disk), rules)
+        for disk, rules in (
+            (KnownDisk(10, 100, 10, 100), set()),
+            (KnownDisk(9, 100, 90, 100), {"disk-filling"}),
+            (KnownDisk(90, 100, 9, 100), {"disk-filling"}),
+            (KnownDisk(9, 100, 4, 100), {"disk-nearly-full"}),
+            (KnownDisk(0, 100), {"disk-nearly-full"}),
+            (KnownDisk(None, None, 0, 100), {"disk-nearly-full"}),
+            (KnownDisk(0, 0, 0, 0), set()),
+        )
+    ),
     ("a node in maintenance", with_node(HALF, "node-b", is_maintenance=True), {"maintenance"}),
     ("no node", healthy(nodes=(), leases=()), {"no-nodes"}),
     ("a node that is not enrolled", healthy(nodes=(*HALF.nodes, NEW)), {"not-enrolled"}),
@@ -199,3 +224,20 @@ def test_an_active_node_alone_and_a_spare_without_report() -> None:
     spare = known_node("node-b", known_report(), is_enrolled=False)
     situation = healthy(nodes=(known_node("node-a", active_report(pushes=())), spare))
     assert "copy-missing" not in {one.rule for one in find_attention(situation)}
+
+
+def test_a_clock_is_bad_before_the_node_is_refused() -> None:
+    """The sentence names the limit that agents' tokens really have, and comes well before it."""
+    (rule,) = (one for one in RULES if one.name == "clock-far-off")
+    assert f"at {LEEWAY_S} its reports are refused" in rule.message
+    assert CLOCK_WARN_S < CLOCK_BAD_S <= LEEWAY_S / 2
+
+
+def test_what_is_scarcer_counts() -> None:
+    """A disk with room and without inodes takes no mail; the sentence says how much is left."""
+    disk = KnownDisk(99, 100, 4, 100)
+    (found,) = find_attention(with_report(HALF, "node-a", disk=disk))
+    assert (found.rule, dict(found.values)) == (
+        "disk-nearly-full",
+        {"node": "node-a", "percent": 4},
+    )

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from controlplane.core.attention import RULES
-from controlplane.core.situation import Adoption, KnownFlow, KnownMirror, Situation
+from controlplane.core.situation import Adoption, KnownDisk, KnownFlow, KnownMirror, Situation
 from controlplane.metrics import METRICS, ClusterMetrics, MetricRow, make_process_metrics
 from tests.core.situations import COUNTS, NOW_S, VIP, healthy, with_node, with_report
 
@@ -38,7 +38,8 @@ def full() -> Situation:
     """Return a situation in which every metric has a sample."""
     flow = KnownFlow(accepted=10, delivered=9, deferrals=3, bounced=1, rejected=7)
     mirror = KnownMirror(queue="node-a", generation=3, sequence=9, messages=42)
-    situation = with_report(healthy(), "node-a", flow=flow)
+    disk = KnownDisk(5_000, 100_000, 70, 90)
+    situation = with_report(healthy(), "node-a", flow=flow, clock_offset_s=-1.5, disk=disk)
     situation = with_report(situation, "node-b", mirrors=(mirror,))
     adoption = Adoption("node-a", "node-b", 4, 40, NOW_S - 2)
     return replace(situation, adoptions=(adoption,), traced=(("node-b", NOW_S - 5),))
@@ -61,6 +62,17 @@ def test_a_scrape_says_what_is_known() -> None:
     assert of(shown, "relay_mail_rejections_total", node="node-a") == 7
     assert of(shown, "relay_trace_received_timestamp_seconds", node="node-b") == NOW_S - 5
     assert of(shown, "relay_mail_accepted_messages_total", node="node-b") is None
+    assert of(shown, "relay_node_clock_offset_seconds", node="node-a") == -1.5
+    assert of(shown, "relay_node_clock_offset_seconds", node="node-b") is None
+    disk = "relay_node_queue_filesystem"
+    for name, value in (
+        ("avail_bytes", 5_000),
+        ("size_bytes", 100_000),
+        ("files_free", 70),
+        ("files", 90),
+    ):
+        assert of(shown, f"{disk}_{name}", node="node-a") == value
+        assert of(shown, f"{disk}_{name}", node="node-b") is None
     assert of(shown, "relay_lease_held", queue="node-a", holder="node-a") == 1
     assert of(shown, "relay_attention", rule="silent", severity="bad") == 0
 

@@ -61,7 +61,7 @@ def test_a_node_that_has_said_nothing_is_unknown(pair: TestClient) -> None:
     pair.cookies.set("relay_session", pair.headers["Authorization"].removeprefix("Bearer "))
     row = pair.get("/system").text.partition("node-a</th>")[2].partition("</tr>")[0]
     assert "never" in row
-    assert row.count("unknown</span>") == 3
+    assert row.count("unknown</span>") == 4
 
 
 def test_versions_clocks_and_disks_of_the_nodes(
@@ -75,6 +75,7 @@ def test_versions_clocks_and_disks_of_the_nodes(
         agent_version=__version__,
         clock=now + timedelta(seconds=90),
         disk_space_bytes=(5_000_000_000, 100_000_000_000),
+        disk_inodes=(4_000, 100_000),
     )
     report(sqlite_database, "node-b", agent_version="0.0.9", clock=now)
     a, b = watched.get(SYSTEM).json()["nodes"]
@@ -82,9 +83,17 @@ def test_versions_clocks_and_disks_of_the_nodes(
     assert 60 < a["clock_offset_s"] < 91
     assert -60 < b["clock_offset_s"] < 1
     assert (a["disk_free_bytes"], b["disk_free_bytes"]) == (5_000_000_000, None)
+    assert (a["disk_free_inodes"], a["disk_inodes"]) == (4_000, 100_000)
+    assert (b["disk_free_inodes"], b["disk_inodes"]) == (None, None)
     page = watched.get("/system").text
     assert "not ours" in page.partition("node-b</th>")[2]
     assert "5 GB of 100 GB free" in page
+    assert "4,000 of 100,000 free" in page
+    found = {one["rule"] for one in watched.get("/api/v1/attention").json()}
+    assert {"clock-off", "disk-nearly-full"} <= found
+    metrics = watched.get("/metrics").text
+    assert 'relay_node_queue_filesystem_files_free{node="node-a"} 4000.0' in metrics
+    assert 'relay_node_queue_filesystem_files_free{node="node-b"}' not in metrics
 
 
 def test_jobs_show_their_last_run_and_the_next(watched: TestClient, job_log: JobLog) -> None:
@@ -157,7 +166,9 @@ def test_the_disk_of_the_state(watched: TestClient, settings: Settings) -> None:
         ),
         ("unknown", disk_tone(None, 10)),
         ("unknown", disk_tone(5, None)),
-        ("bad", disk_tone(9, 100)),
+        ("bad", disk_tone(4, 100)),
+        ("warn", disk_tone(5, 100)),
+        ("warn", disk_tone(9, 100)),
         ("good", disk_tone(10, 100)),
     ],
 )
@@ -168,7 +179,15 @@ def test_tones_follow_limits(tone: str, found: str) -> None:
 
 @pytest.mark.parametrize(
     ("offset_s", "tone"),
-    [(None, "unknown"), (0.4, "good"), (-1.9, "good"), (2.0, "warn"), (-60, "warn")],
+    [
+        (None, "unknown"),
+        (0.4, "good"),
+        (-4.9, "good"),
+        (5.0, "warn"),
+        (-149, "warn"),
+        (150, "bad"),
+        (-3600, "bad"),
+    ],
 )
 def test_a_clock_that_is_off_is_marked(offset_s: float | None, tone: str) -> None:
     """In either direction."""

@@ -14,6 +14,12 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from controlplane.core.attention import RULES
+from controlplane.core.attention_finders import (
+    CLOCK_BAD_S,
+    CLOCK_WARN_S,
+    DISK_BAD_SHARE,
+    DISK_WARN_SHARE,
+)
 from controlplane.metrics import METRICS, MetricRow, make_process_metrics
 from nodeagent.core.contract import TLS_SERVER_NAME, QueueCounts, Role
 
@@ -93,6 +99,22 @@ def test_every_alert_says_what_to_do(rule: dict[str, Any]) -> None:
     labels = set().union(*(known[name] for name in known if name in rule["expr"]))
     shown = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
     assert shown <= labels
+
+
+@pytest.mark.parametrize(
+    ("alert", "limit"),
+    [
+        ("RelayClockOff", f">= {CLOCK_WARN_S:g}"),
+        ("RelayClockFarOff", f">= {CLOCK_BAD_S:g}"),
+        ("RelayDiskFilling", f"< {DISK_WARN_SHARE:g}"),
+        ("RelayDiskNearlyFull", f"< {DISK_BAD_SHARE:g}"),
+    ],
+)
+def test_alerts_have_the_limits_of_the_overview(alert: str, limit: str) -> None:
+    """Of two answers to the same question one would be wrong."""
+    (rule,) = (one for one in alerts() if one["alert"] == alert)
+    parts = rule["expr"].split(" or ")
+    assert all(part.endswith(limit) for part in parts)
 
 
 def test_panels_have_names_and_places_of_their_own() -> None:
