@@ -298,6 +298,22 @@ RULES: Final = (
         finders.happened("freezer-failed"),
     ),
     AttentionRule(
+        "rotation-needs-peer",
+        Severity.WARN,
+        "The new SSH key of %(node)s waits for %(peer)s, which is silent; the old one is in use.",
+        "Bring that peer back, or revoke its key if it is gone for good; or keep the old SSH key.",
+        "/ssh",
+        finders.rotation_needs_peer,
+    ),
+    AttentionRule(
+        "rotation-waits",
+        Severity.WARN,
+        "%(node)s still uses the SSH key that it shall replace: %(reason)s",
+        "Test the way to that peer from this node; or keep the old SSH key.",
+        "/ssh",
+        finders.rotation_waits,
+    ),
+    AttentionRule(
         "no-standby",
         Severity.WARN,
         "%(node)s is the only node: when it fails, no other answers.",

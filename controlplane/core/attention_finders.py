@@ -34,6 +34,9 @@ receipt of an adoption need room before that.
 """
 LAST_RESORT_FREEZER: Final = "stop-start"
 
+ROTATION_LIMIT_S: Final = 300.0
+"""A rotation takes seconds: three ticks of the node, two of each peer, and a login at each."""
+
 Values = Mapping[str, str | int]
 
 
@@ -325,3 +328,31 @@ def disk_nearly_full(situation: Situation) -> Iterator[Finding]:
 def disk_filling(situation: Situation) -> Iterator[Finding]:
     """Yield the nodes whose disk should be looked at, but the nearly full ones."""
     yield from _disk_left(situation, DISK_BAD_SHARE, DISK_WARN_SHARE)
+
+
+def rotation_needs_peer(situation: Situation) -> Iterator[Finding]:
+    """Yield the silent peers, each with the node whose new SSH key waits for it."""
+    for node, _ in _present(situation):
+        if node.rotation is not None:
+            for peer in _silent_peers(situation, node):
+                yield Finding({"node": node.name, "peer": peer}, node.rotation.asked_at_s)
+
+
+def rotation_waits(situation: Situation) -> Iterator[Finding]:
+    """Yield the nodes whose SSH key is not replaced after long, though no peer is silent."""
+    for node, _ in _present(situation):
+        rotation = node.rotation
+        if rotation is None or _silent_peers(situation, node):
+            continue
+        if situation.now_s - rotation.asked_at_s >= ROTATION_LIMIT_S:
+            values: Values = {"node": node.name, "reason": rotation.reason or "-"}
+            yield Finding(values, rotation.asked_at_s)
+
+
+def _silent_peers(situation: Situation, node: KnownNode) -> list[str]:
+    """Return the peers that a rotation waits for, whose last report is too old."""
+    return [
+        one.name
+        for one in situation.nodes
+        if one.name != node.name and one.is_enrolled and not one.is_fresh
+    ]

@@ -102,6 +102,14 @@ class KnownReport:
 
 
 @dataclass(frozen=True)
+class KnownRotation:
+    """A node's SSH key that shall be replaced; `reason` is what the node said last of its wait."""
+
+    asked_at_s: float
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class KnownNode:
     """One node as it is wanted, and what is known of it."""
 
@@ -114,6 +122,7 @@ class KnownNode:
     is_fresh: bool = False
     is_late: bool = False
     report: KnownReport | None = None
+    rotation: KnownRotation | None = None
     seen_at_s: float | None = field(default=None, compare=False)
 
     @property

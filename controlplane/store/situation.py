@@ -18,6 +18,7 @@ from controlplane.core.situation import (
     KnownNode,
     KnownPush,
     KnownReport,
+    KnownRotation,
     Situation,
 )
 from controlplane.store.agents import is_active
@@ -41,7 +42,7 @@ from controlplane.store.trace_tables import TraceStreamRow
 from controlplane.store.user_tables import UserRow
 from controlplane.store.users import FIRST_ADMIN
 from nodeagent.core.contract import NodeReport, SwitchoverWish
-from nodeagent.core.event_kinds import EVENTS_DROPPED
+from nodeagent.core.event_kinds import EVENTS_DROPPED, SSH_ROTATION_WAITS
 
 LOOK_BACK_S: Final = 86_400
 LATE_S: Final = 3.0
@@ -97,8 +98,23 @@ def _nodes(session: Session, now_s: float, limit_s: float) -> Iterator[KnownNode
             is_fresh=report is not None and now_s - report.seen_at <= limit_s,
             is_late=report is not None and now_s - report.seen_at > LATE_S,
             report=None if report is None else _report(report),
+            rotation=None if agent is None else _rotation(session, agent),
             seen_at_s=None if report is None else report.seen_at,
         )
+
+
+def _rotation(session: Session, agent: AgentRow) -> KnownRotation | None:
+    """Return the rotation that is under way, with the node's last word on it since it was asked."""
+    asked_at_s = agent.ssh_replace_at
+    if agent.ssh_replace is None or asked_at_s is None:
+        return None
+    said = (
+        select(col(EventRow.text))
+        .where(col(EventRow.kind) == SSH_ROTATION_WAITS, col(EventRow.node) == agent.name)
+        .where(col(EventRow.received_at) >= asked_at_s)
+        .order_by(col(EventRow.received_at).desc(), col(EventRow.number).desc())
+    )
+    return KnownRotation(asked_at_s, session.execute(said.limit(1)).scalar())
 
 
 def _report(row: NodeReportRow) -> KnownReport:

@@ -7,8 +7,10 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from fastapi.testclient import TestClient
@@ -20,7 +22,14 @@ from nodeagent.adapters import ssh_files
 from nodeagent.adapters.peer import PeerAddress, PeerLink, SshFiles
 from nodeagent.adapters.peer_test import PeerTester
 from nodeagent.adapters.ssh_key import SshKey
-from nodeagent.core.contract import HeartbeatAnswer, HeartbeatRequest, NodeReport, Role
+from nodeagent.core.contract import (
+    EventReport,
+    HeartbeatAnswer,
+    HeartbeatRequest,
+    NodeReport,
+    Role,
+)
+from nodeagent.core.event_kinds import SSH_ROTATION_WAITS
 from nodeagent.core.ssh_wire import (
     PeerTestLine,
     PeerTestQuestion,
@@ -65,6 +74,24 @@ def shown(client: TestClient, node: str = "node-a") -> dict[str, Any]:
 def kinds(client: TestClient) -> list[str]:
     """Return the kinds of all events."""
     return [event["kind"] for event in client.get("/api/v1/events").json()]
+
+
+def waits(reason: str) -> EventReport:
+    """Return the event of a rotation that is held up."""
+    now = datetime.now(UTC)
+    return EventReport(id=str(uuid4()), at=now, kind=SSH_ROTATION_WAITS, text=reason)
+
+
+def rotations(client: TestClient) -> dict[str, str]:
+    """Return what needs attention of rotations, by rule."""
+    found = client.get("/api/v1/attention").json()
+    return {one["rule"]: one["text"] for one in found if one["rule"].startswith("rotation")}
+
+
+def ago(database: Database, update: str, node: str, column: str = "name") -> None:
+    """Change moments of one node."""
+    with database.write() as session:
+        session.execute(text(f"{update} WHERE {column} = :node"), {"node": node})
 
 
 class TestFingerprints:
@@ -140,6 +167,26 @@ class TestRotation:
         for bad in (f'command="sh" {NEXT}', f"{NEXT}\n{NEXT}", "no key"):
             beat(agents["node-a"], ssh_public_key=SSH_KEY, ssh_next_public_key=bad)
             assert beat(agents["node-b"]).view.peers[0].ssh_next_public_key is None
+
+    def test_one_that_is_held_up_needs_attention(
+        self, pair: TestClient, agents: dict[str, EnrolledAgent], sqlite_database: Database
+    ) -> None:
+        """With the silent peer's name, else what the node said of it since it was asked."""
+        beat(agents["node-a"], events=(waits("of an earlier one"),))
+        pair.post(f"{SSH}/node-a/rotation")
+        beat(agents["node-b"])
+        assert rotations(pair) == {}
+        ago(sqlite_database, "UPDATE agents SET ssh_replace_at = ssh_replace_at - 300", "node-a")
+        ago(sqlite_database, "UPDATE events SET received_at = received_at - 900", "node-a", "node")
+        assert rotations(pair)["rotation-waits"].endswith("that it shall replace: -")
+        beat(agents["node-a"], events=(waits("node-b lets nobody in."),))
+        assert rotations(pair)["rotation-waits"].endswith("replace: node-b lets nobody in.")
+        ago(sqlite_database, "UPDATE node_reports SET seen_at = seen_at - 900", "node-b", "node")
+        found = rotations(pair)
+        assert list(found) == ["rotation-needs-peer"]
+        assert "node-a waits for node-b, which is silent" in found["rotation-needs-peer"]
+        pair.delete(f"{SSH}/node-a/rotation")
+        assert rotations(pair) == {}
 
     def test_who_and_what_is_refused(self, team: TestClient, pair: TestClient) -> None:
         """A node that is not there or not enrolled."""

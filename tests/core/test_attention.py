@@ -11,7 +11,7 @@ import pytest
 from controlplane.api.agent_auth import LEEWAY_S
 from controlplane.core.attention import RULES, Severity, find_attention
 from controlplane.core.attention_finders import CLOCK_BAD_S, CLOCK_WARN_S
-from controlplane.core.situation import Happening, KnownDisk, KnownLease, Situation
+from controlplane.core.situation import Happening, KnownDisk, KnownLease, KnownRotation, Situation
 from tests.core.situations import (
     COUNTS,
     NOW_S,
@@ -50,6 +50,12 @@ def grown(deferred: int | None) -> Situation:
     """Return a situation in which 100 messages waited on node-a half an hour ago."""
     situation = with_report(HALF, "node-a", **counts(deferred=deferred))
     return replace(situation, waited_before=(("node-a", 100),))
+
+
+def rotating(**values: Any) -> Situation:
+    """Return the pair just asked to replace node-a's SSH key."""
+    rotation = replace(KnownRotation(NOW_S - 299, "node-b lets nobody in."), **values)
+    return with_node(HALF, "node-a", rotation=rotation)
 
 
 NOBODY = with_report(HALF, "node-a", holds_vips=())
@@ -157,6 +163,28 @@ CASES: list[tuple[str, Situation, set[str]]] = [
             (KnownDisk(0, 0, 0, 0), set()),
         )
     ),
+    ("a rotation", rotating(), set()),
+    ("a rotation of five minutes", rotating(asked_at_s=NOW_S - 300), {"rotation-waits"}),
+    (
+        "a rotation and a silent peer",
+        with_node(rotating(), "node-b", **SILENT),
+        {"silent", "rotation-needs-peer"},
+    ),
+    (
+        "a rotation of five minutes and a silent peer",
+        with_node(rotating(asked_at_s=NOW_S - 300), "node-b", **SILENT),
+        {"silent", "rotation-needs-peer"},
+    ),
+    (
+        "a rotation and a peer without a key",
+        with_node(rotating(), "node-b", is_enrolled=False, **SILENT),
+        {"silent", "not-enrolled", "no-standby"},
+    ),
+    (
+        "a silent node's rotation",
+        with_node(rotating(asked_at_s=NOW_S - 300), "node-a", **SILENT),
+        {"silent", "vip-nowhere"},
+    ),
     ("a node in maintenance", with_node(HALF, "node-b", is_maintenance=True), {"maintenance"}),
     ("no node", healthy(nodes=(), leases=()), {"no-nodes"}),
     ("a node that is not enrolled", healthy(nodes=(*HALF.nodes, NEW)), {"not-enrolled"}),
@@ -241,3 +269,15 @@ def test_what_is_scarcer_counts() -> None:
         "disk-nearly-full",
         {"node": "node-a", "percent": 4},
     )
+
+
+def test_a_rotation_names_the_peer_or_the_reason() -> None:
+    """And since when it was wished for; a node that said nothing has no reason made up."""
+    asked_at_s = NOW_S - 900
+    (_, found) = find_attention(with_node(rotating(), "node-b", **SILENT))
+    assert dict(found.values) == {"node": "node-a", "peer": "node-b"}
+    (found,) = find_attention(rotating(asked_at_s=asked_at_s))
+    assert found.text.endswith("that it shall replace: node-b lets nobody in.")
+    assert found.since_s == asked_at_s
+    (found,) = find_attention(rotating(asked_at_s=asked_at_s, reason=None))
+    assert found.values["reason"] == "-"
