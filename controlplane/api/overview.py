@@ -41,7 +41,7 @@ class SeriesView(BaseModel):
     )
     flow: dict[str, list[int | None]] = Field(
         description="What happened in each step, as Postfix logged it: messages accepted; "
-        "recipients delivered, deferred and bounced."
+        "recipients delivered, deferred and bounced; commands and messages rejected."
     )
 
 

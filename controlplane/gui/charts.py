@@ -24,12 +24,14 @@ FLOW_LABELS: Final = {
     "delivered": N_("delivered"),
     "deferrals": N_("deferred"),
     "bounced": N_("bounced"),
+    "rejected": N_("rejected"),
 }
 FLOW_TONES: Final = {
     "accepted": "info",
     "delivered": "good",
     "deferrals": "warn",
     "bounced": "bad",
+    "rejected": "unknown",
 }
 
 
@@ -88,7 +90,7 @@ def waiting_chart(history: History) -> dict[str, Any] | None:
 
 
 def flow_chart(history: History) -> dict[str, Any] | None:
-    """Return messages a minute over all nodes that know theirs, a line for each kind."""
+    """Return what went a minute over all nodes that know theirs, a line for each kind."""
     series = []
     for name in FLOW_COUNTS:
         counts = _summed([one.flow[name] for one in history.nodes])

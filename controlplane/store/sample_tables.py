@@ -30,3 +30,4 @@ class SampleRow(SQLModel, table=True):
     delivered: int | None = Field(default=None, sa_type=BigInteger)
     deferrals: int | None = Field(default=None, sa_type=BigInteger)
     bounced: int | None = Field(default=None, sa_type=BigInteger)
+    rejected: int | None = Field(default=None, sa_type=BigInteger)

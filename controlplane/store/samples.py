@@ -38,7 +38,7 @@ QUEUE_COUNTS: Final = (
     "retired",
     "quarantined",
 )
-FLOW_COUNTS: Final = ("accepted", "delivered", "deferrals", "bounced")
+FLOW_COUNTS: Final = ("accepted", "delivered", "deferrals", "bounced", "rejected")
 COUNTS: Final = (*QUEUE_COUNTS, *FLOW_COUNTS)
 
 Values = list[int | None]

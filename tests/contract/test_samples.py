@@ -52,7 +52,7 @@ def stored(database: Database, step_s: int) -> list[SampleRow]:
 
 def test_a_sample_is_what_the_node_reported(database: Database) -> None:
     """Counts that were not read are none, and a step has one sample however often it is taken."""
-    flow = MailFlow(accepted=5, delivered=4)
+    flow = MailFlow(accepted=5, delivered=4, rejected=3)
     report(database, "node-a", queue=QueueCounts(incoming=1, deferred=7), flow=flow)
     for _ in range(2):
         take(database, samples.take_samples)
@@ -60,6 +60,7 @@ def test_a_sample_is_what_the_node_reported(database: Database) -> None:
     assert 1 <= len(rows) <= 2  # two only when a step ended between the two
     assert (rows[0].incoming, rows[0].active, rows[0].deferred) == (1, None, 7)
     assert (rows[0].accepted, rows[0].delivered, rows[0].bounced) == (5, 4, None)
+    assert rows[0].rejected == 3
 
 
 def test_a_silent_node_has_no_sample(database: Database) -> None:

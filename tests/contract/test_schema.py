@@ -25,6 +25,7 @@ from controlplane.store import (
 from controlplane.store.audit import Actor
 from controlplane.store.engine import Database
 from controlplane.store.passwords import PasswordCost, hash_password
+from controlplane.store.sample_tables import SampleRow
 from controlplane.store.schema import _configuration, is_current, migrate
 from controlplane.store.user_sessions import LoginRules, find_user, list_sessions, token_hash
 from controlplane.store.user_tables import AuditRow
@@ -96,6 +97,7 @@ def test_an_unreachable_database_is_one_sentence() -> None:
 
 
 BEFORE_ROLES = "0004"
+BEFORE_REJECTED = "0013"
 CHEAP = PasswordCost(rounds=1, memory_kib=8, parallelism=1)
 OLD_ROWS = (
     "INSERT INTO users VALUES ('admin', :hash, :no, :now, :now)",
@@ -133,3 +135,19 @@ def test_a_database_of_before_roles_keeps_its_admin(database_url: str) -> None:
     for name, must_change in (("admin", False), ("olga", True)):
         issued = log_in(database, Actor(name), "seven-Relays-42", LoginRules(cost=CHEAP))
         assert (issued.role.value, issued.must_change_password) == ("Admin", must_change)
+
+
+def test_of_old_samples_rejected_mail_is_unknown(database_url: str) -> None:
+    """None was counted then; 0 would say that all mail was let in."""
+    database = Database(database_url)
+    configuration = _configuration()
+    with database.engine.connect() as connection:
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, BEFORE_REJECTED)
+        insert = "INSERT INTO samples (node, step_s, at, bounced) VALUES ('node-a', 10, 60, 4)"
+        connection.execute(text(insert))
+        connection.commit()
+    migrate(database)
+    with database.read() as session:
+        (row,) = session.exec(select(SampleRow))
+        assert (row.bounced, row.rejected) == (4, None)

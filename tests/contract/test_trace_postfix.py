@@ -151,7 +151,7 @@ def test_what_postfix_does_is_counted(
         one["label"]: max(one["values"], key=lambda rate: rate or 0)
         for one in charted(sqlite_database, flow)
     }
-    assert rates["accepted"] == rates["bounced"] == 6.0
+    assert rates["accepted"] == rates["bounced"] == rates["rejected"] == 6.0
     log.rename(tmp_path / "elsewhere")
     tracer.turn()
     assert tracer.flow() is None

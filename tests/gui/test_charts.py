@@ -45,6 +45,17 @@ def test_flow_is_a_rate_over_who_knows() -> None:
     assert rates["bounced"] == [None, None, None]
 
 
+def test_rejected_mail_is_a_line_of_its_own() -> None:
+    """From when on it was sampled; before that it is unknown and not 0."""
+    sampled = series("node-a", [0, 0, 0], [3, 3, 3])
+    sampled.flow["rejected"] = [None, 0, 5]
+    chart = flow_chart(History(60, [0, 60, 120], (sampled,)))
+    assert chart is not None
+    (rejected,) = (one for one in chart["series"] if one["label"] == "rejected")
+    assert rejected["values"] == [None, 0.0, 5.0]
+    assert [one["tone"] for one in chart["series"]].count(rejected["tone"]) == 1
+
+
 def test_without_a_known_value_there_is_no_chart() -> None:
     """An empty chart would look like zero."""
     unknown = History(10, [0, 10], (series("node-a", [1, 2], [None, None]),))
