@@ -23,6 +23,12 @@ def guarded(value: object) -> str:
     return f"{GUARD}{value}" if value.startswith((GUARD, *FORMULA_STARTS)) else value
 
 
+def unguarded(cell: str) -> str:
+    """Return what a cell of ours, or one that was typed, says; without space around it."""
+    text = cell.strip()
+    return text[1:] if text[:1] == GUARD and text[1:2] in {GUARD, *FORMULA_STARTS} else text
+
+
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
     """Return rows as lines that end in CR LF."""
     out = io.StringIO(newline="")

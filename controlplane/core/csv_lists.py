@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from controlplane.core.csv_cells import FORMULA_STARTS, GUARD, csv_text
+from controlplane.core.csv_cells import csv_text, unguarded
 from controlplane.core.names import BadValue
 from controlplane.core.spec import RecipientDomain, SenderPolicy, SenderRoute
 
@@ -120,7 +120,7 @@ def _read_line(shape: CsvList, columns: list[str], cells: list[str]) -> Any:
     """Return the item of one line; raises BadValue with the whole sentence."""
     if len(cells) != len(columns):
         raise BadValue(f"This line has {len(cells)} cells, the first line {len(columns)}.")
-    values = {name: _unguarded(cell) for name, cell in zip(columns, cells, strict=True)}
+    values = {name: unguarded(cell) for name, cell in zip(columns, cells, strict=True)}
     for name in shape.required:
         if not values[name]:
             raise BadValue(f"{name} is empty.")
@@ -143,8 +143,3 @@ def _sentence(error: ValidationError) -> str:
     if found["type"] == "int_parsing":
         return f"{name} has to be a whole number."
     return f"{name} cannot be used: {found['msg']}."
-
-
-def _unguarded(cell: str) -> str:
-    text = cell.strip()
-    return text[1:] if text[:1] == GUARD and text[1:2] in {GUARD, *FORMULA_STARTS} else text

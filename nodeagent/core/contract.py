@@ -218,7 +218,6 @@ class HeartbeatRequest(Wire):
     ssh_public_key: str | None = None
     ssh_next_public_key: str | None = None
     ssh_host_keys: tuple[str, ...] = ()
-    boot_grace_s: float = 0.0
     kept_receipts: tuple[ReceiptKey, ...] = ()  # their mail lies retired here for long enough
 
 

@@ -17,6 +17,7 @@ from nodeagent.core.contract import (
     EventReport,
     HeartbeatRequest,
     NodeReport,
+    PushReport,
     Role,
     SwitchoverResult,
 )
@@ -69,7 +70,9 @@ def test_an_event_of_any_year_is_stored_with_a_time_that_can_be_shown(
     ("field", "value"),
     [("generation", 2**31), ("generation", -1), ("config_version", 2**63), ("role", "KING")]
     + [("queue", {"deferred": count}) for count in (-1, 2**62, 2**70)]
-    + [("flow", {"accepted": count}) for count in (-1, 2**62, 2**70)],
+    + [("flow", {"accepted": count}) for count in (-1, 2**62, 2**70)]
+    + [("disk_space_bytes", (free, 9)) for free in (-1, 2**62, 2**70)]
+    + [("disk_inodes", (0, size)) for size in (-1, 2**62, 2**70)],
 )
 def test_a_report_that_no_column_takes_is_no_report(field: str, value: Any) -> None:
     """It is refused where it is read, and not by the database."""
@@ -79,10 +82,14 @@ def test_a_report_that_no_column_takes_is_no_report(field: str, value: Any) -> N
 
 def test_an_infinite_time_is_no_time() -> None:
     """PostgreSQL takes none in its JSON columns."""
+    push = PushReport(
+        peer="node-b", generation=1, sequence=4, age_s=3.0, messages=1, sent=1, freeze_ms=3.0
+    )
+    report = NodeReport(role=Role.ACTIVE, pushes=(push,))
+    sent = HeartbeatRequest(report=report).model_dump_json()
+    assert HeartbeatRequest.model_validate_json(sent).report.pushes == (push,)
     with pytest.raises(ValidationError):
-        HeartbeatRequest.model_validate_json(
-            '{"report": {"role": "ACTIVE"}, "boot_grace_s": 1e999}'
-        )
+        HeartbeatRequest.model_validate_json(sent.replace('"age_s":3.0', '"age_s":1e999'))
 
 
 def test_an_event_of_our_own_is_cut_too(database: Database) -> None:

@@ -6,7 +6,6 @@ import pytest
 from sqlmodel import select
 
 from controlplane.core.trace import TraceStatus
-from controlplane.jobs.scheduler import _in_transaction
 from controlplane.store.engine import TRACE_LOCK, Database
 from controlplane.store.ownership_tables import EventRow, ReceiptIdRow, ReceiptRow
 from controlplane.store.pruning import prune_trace
@@ -219,7 +218,8 @@ def test_what_is_old_is_pruned_whole(database: Database) -> None:
         for one in others:
             one.last_at = 1.0
             session.add(one)
-    assert _in_transaction(database, lambda session: prune_trace(session, 1), TRACE_LOCK) == 1
+    with database.write(TRACE_LOCK) as session:
+        assert prune_trace(session, 1) == 1
     assert find(database) == [TWO]
     with database.read() as session:
         assert len(session.exec(select(TraceStepRow)).all()) == 1

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from controlplane.core.csv_cells import FORMULA_STARTS
 from controlplane.core.csv_lists import (
     DOMAINS_CSV,
-    FORMULA_STARTS,
     NETWORKS_CSV,
     POLICIES_CSV,
     ROUTES_CSV,
