@@ -1,9 +1,9 @@
 """The API under fire: every call of its own OpenAPI document, with bodies made from its schemas.
 
 Whatever is sent, no answer is a 500, and each has a status, a media type and a body that the
-document names. The cluster that is shot at has a bit of everything, so that half of the names
-sent are names of something, and many bodies differ from a good one in a field or two. What is
-generated is the same at each run.
+document names; and who may only read changes nothing. The cluster that is shot at has a bit of
+everything, so that half of the names sent are names of something, and many bodies differ from a
+good one in a field or two. What is generated is the same at each run.
 """
 
 from __future__ import annotations
@@ -28,14 +28,19 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from sqlmodel import SQLModel
 
+from controlplane.api.permissions import EXTENSION
 from controlplane.app import TAGS
+from controlplane.core.permissions import Permission
 from controlplane.store.engine import Database
 from nodeagent.core.contract import AGENT_API
 from tests.api.conftest import CHEAP, PASSWORD
+from tests.fakes.people import open_session
 from tests.fakes.populated import GOOD, KNOWN, populate
 
-EXAMPLES = 16
+EXAMPLES = 14
+READER_EXAMPLES = 2
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -45,6 +50,8 @@ CHECKS = [
 ]
 ENDS_THE_TEST = {("delete", "/api/v1/session"), ("put", "/api/v1/session/password")}
 """They end the session that the test calls with."""
+NOTES_CALLS = {"audit", "user_sessions"}
+"""Refusals are audited, and a session notes when it was used last."""
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 
@@ -85,9 +92,12 @@ def nearly_good(good: dict[str, Any], made: Any, draw: Draw) -> Any:
 class Gun:
     """Calls operations with what is made for them, and collects what is wrong with the answers."""
 
-    def __init__(self, client: TestClient, known: dict[str, list[Any]]) -> None:
+    def __init__(
+        self, client: TestClient, known: dict[str, list[Any]], examples: int = EXAMPLES
+    ) -> None:
         self.client = client
         self.known = known
+        self.examples = examples
         self.answered = 0
         self.wrong: list[str] = []
 
@@ -95,7 +105,7 @@ class Gun:
         """Make the calls of one operation."""
 
         @settings(
-            max_examples=EXAMPLES,
+            max_examples=self.examples,
             derandomize=True,
             database=None,
             deadline=None,
@@ -128,20 +138,57 @@ class Gun:
             self.wrong += [f"{one}\n{what}\n{case!r}"[:2000] for one in failed.exceptions]
 
 
+def operations(app: FastAPI) -> list[Any]:
+    """Return every call of the document; removals come last."""
+    config = schemathesis.Config.from_dict({"generation": {"with-security-parameters": False}})
+    document = schemathesis.openapi.from_dict(app.openapi(), config=config)
+    found = [one.ok() for one in document.get_all_operations()]
+    return sorted(found, key=lambda one: one.method == "delete")
+
+
+def content(database: Database) -> dict[str, list[Any]]:
+    """Return the rows of all tables, but of those that note who calls."""
+    with database.read() as session:
+        return {
+            table.name: sorted(map(repr, session.execute(table.select())))
+            for table in SQLModel.metadata.sorted_tables
+            if table.name not in NOTES_CALLS
+        }
+
+
+@pytest.mark.timeout(900)  # as long as it takes on a machine that does other things too
+def test_who_may_only_read_changes_nothing(
+    app: FastAPI, pair: TestClient, sqlite_database: Database
+) -> None:
+    """As a ReadOnly: what only reads is answered, all else refused, and every row is as it was."""
+    populate(pair, sqlite_database, CHEAP)
+    token = open_session(sqlite_database, "rita", CHEAP)
+    reads = Gun(pair, KNOWN | {"id": [1]}, READER_EXAMPLES)
+    refused = Gun(pair, KNOWN | {"id": [1]}, READER_EXAMPLES)
+    before = content(sqlite_database)
+    for operation in operations(app):
+        needed = operation.definition.raw[EXTENSION]
+        if needed == Permission.READ:
+            reads.shoot(operation, lambda: token)
+        elif needed in {Permission.OPERATE, Permission.ADMIN, Permission.USERS}:
+            refused.shoot(operation, lambda: token)
+    assert reads.wrong + refused.wrong == []
+    assert reads.answered > 0
+    assert refused.answered == 0
+    assert content(sqlite_database) == before
+
+
 @pytest.mark.parametrize("tag", [one["name"] for one in TAGS])
 @pytest.mark.timeout(900)  # as long as it takes on a machine that does other things too
 def test_every_answer_is_one_of_the_document(
     app: FastAPI, pair: TestClient, sqlite_database: Database, tag: str
 ) -> None:
-    """As an Admin, and as a node agent what only they may call; removals come last."""
+    """As an Admin, and as a node agent what only they may call."""
     agent = populate(pair, sqlite_database, CHEAP)
     admin = pair.headers["Authorization"].removeprefix("Bearer ")
     others = [one["id"] for one in pair.get("/api/v1/sessions").json() if not one["is_current"]]
     gun = Gun(pair, KNOWN | {"id": [1, *others], "current_password": [PASSWORD]})
-    config = schemathesis.Config.from_dict({"generation": {"with-security-parameters": False}})
-    document = schemathesis.openapi.from_dict(app.openapi(), config=config)
-    found = [one.ok() for one in document.get_all_operations()]
-    for operation in sorted(found, key=lambda one: one.method == "delete"):
+    for operation in operations(app):
         if tag not in operation.definition.raw["tags"]:
             continue
         if (operation.method, operation.path) not in ENDS_THE_TEST:
