@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import shutil
 import time
 from collections.abc import Iterator
@@ -83,8 +85,10 @@ class SystemView(BaseModel):
     """The system's own health, as the process that answers sees it."""
 
     version: str
+    host: str = Field(description="The name of the host whose process answers.")
+    process_id: int = Field(description="Of several that share one database, the one that answers.")
     database: DatabaseView
-    jobs: list[JobView]
+    jobs: list[JobView] = Field(description="As that process ran them; each one runs its own.")
     certificates: list[CertificateDays]
     nodes: list[HostView]
     disk_free_bytes: int | None = Field(description="Where the control plane's state is.")
@@ -103,6 +107,8 @@ def system_view(request: Request, session: Session, state_dir: Path) -> SystemVi
     disk_free_bytes, disk_size_bytes = _disk(state_dir)
     return SystemView(
         version=__version__,
+        host=platform.node(),
+        process_id=os.getpid(),
         database=_database(session),
         jobs=[_job(one) for one in job_log.jobs()],
         certificates=list(_certificates(session, state_dir)),

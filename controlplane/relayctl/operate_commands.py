@@ -105,6 +105,7 @@ def system(*, as_json: JsonFlag = False) -> None:
     print_facts(
         {
             "version": found["version"],
+            "answered_by": f"process {found['process_id']} on {found['host']}",
             "database": f"{database['kind']} {database['version']}",
             "schema": f"{database['migration']} of {database['newest_migration']}",
             "database_size_bytes": database["size_bytes"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -114,8 +116,11 @@ def test_jobs_show_their_last_run_and_the_next(watched: TestClient, job_log: Job
     assert jobs["prune"]["next_at"] == "2030-01-02T03:04:05Z"
     assert jobs["broken"]["last_error"] == BROKE_OFF
     assert (jobs["renew"]["last_began_at"], jobs["renew"]["next_at"]) == (None, None)
+    view = watched.get(SYSTEM).json()
+    assert (view["host"], view["process_id"]) == (platform.node(), os.getpid())
     page = watched.get("/system").text
-    for words in ("went well", "failed", "not yet", "2 Jan 2030, 03:04:05"):
+    whose = f"Jobs of process {os.getpid()} on {platform.node()}"
+    for words in (whose, "went well", "failed", "not yet", "2 Jan 2030, 03:04:05"):
         assert words in page
 
 
