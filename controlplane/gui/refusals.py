@@ -18,6 +18,7 @@ REFUSALS: Final = (
     N_("This code was used already; wait for the next one."),
     N_("This recovery code is wrong, or was used already."),
     N_("An Admin changed this user meanwhile; log in again."),
+    N_("The manuals have no such page."),
     N_("The name %(name)s is taken."),
     N_("There is no user %(name)s."),
     N_("%(name)s is no longer an Admin."),

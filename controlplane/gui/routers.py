@@ -15,6 +15,7 @@ from controlplane.gui import (
     mail,
     mail_imports,
     mail_settings,
+    manuals,
     node_keys,
     node_setups,
     nodes,
@@ -59,6 +60,7 @@ PAGE_ROUTERS: Final[tuple[APIRouter, ...]] = (
     state_pages.router,
     users.router,
     system.router,
+    manuals.router,
     profile.router,
     second_factor.router,
 )

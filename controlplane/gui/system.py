@@ -31,10 +31,10 @@ CERTIFICATES: Final = {
     "ca": N_("The CA that agents trust"),
 }
 GUIDES: Final = (
-    ("docs/tutorial.md", N_("Tutorial: a whole cluster on your machine")),
-    ("docs/howto/", N_("How to install, operate, monitor, upgrade, restore")),
-    ("docs/explanation/failure-modes.md", N_("What is promised, and what is not")),
-    ("docs/reference/", N_("Commands, settings, rules, events, REST API")),
+    ("README.md", N_("All manuals: how to install, operate, monitor, upgrade, restore")),
+    ("tutorial.md", N_("Tutorial: a whole cluster on your machine")),
+    ("explanation/failure-modes.md", N_("What is promised, and what is not")),
+    ("reference/cli.md", N_("Commands")),
 )
 
 

@@ -40,6 +40,8 @@ SIGNED_IN = [
     "/audit",
     "/system",
     "/about",
+    "/manuals/README.md",
+    "/manuals/howto/monitor.md",
     "/users",
     "/users/admin",
     "/profile",

@@ -212,7 +212,7 @@ def test_about_names_what_is_shipped(watched: TestClient) -> None:
     ]
     for one in (*browser_packages(), *python_packages()):
         assert f'<th scope="row">{one.name}</th>' in page
-    for words in ("MIT", "docs/tutorial.md", 'href="/openapi.json"'):
+    for words in ("MIT", 'href="/manuals/tutorial.md"', 'href="/openapi.json"'):
         assert words in page
 
 
