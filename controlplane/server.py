@@ -14,12 +14,15 @@ from types import FrameType
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 
 from controlplane.api.user_auth import login_rules
 from controlplane.app import create_app
 from controlplane.errors import SetupFailed
 from controlplane.gui.live import Live
 from controlplane.gui.static_files import load_assets
+from controlplane.gui.templating import compile_templates
 from controlplane.jobs.scheduler import Tools, start_jobs
 from controlplane.settings import Settings
 from controlplane.store.cluster import ClusterStore
@@ -59,6 +62,7 @@ def serve(settings: Settings) -> None:
         app = create_app(settings, database)
         app.state.secret_box = box
         app.state.tls = tls
+        _prepare(app)
         jobs = start_jobs(Tools(settings, database, box, tls, app.state.job_log))
         log.info("serving", address=settings.listen, sqlite=database.is_sqlite)
         try:
@@ -66,6 +70,13 @@ def serve(settings: Settings) -> None:
         finally:
             jobs.shutdown(wait=False)
             database.close()
+
+
+def _prepare(app: FastAPI) -> None:
+    """Do before listening what the first requests would wait for, and all others behind them."""
+    compile_templates()
+    for _ in iter_route_contexts(app.routes):
+        pass  # FastAPI works a route out when it is first looked at
 
 
 class _Server(uvicorn.Server):

@@ -1,7 +1,7 @@
 """Words, numbers and times in the language of whoever looks.
 
 English is what the sources say; another language is a catalogue under `locale`, which is compiled
-in memory when it is first needed. What is not known is a dash, never an empty place.
+in memory at the start. What is not known is a dash, never an empty place.
 """
 
 from __future__ import annotations

@@ -5,18 +5,47 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from types import CodeType
 from typing import Any, Final, cast
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.bccache import Bucket
 from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
-from controlplane.gui.language import UNKNOWN, Localizer, catalogue
+from controlplane.gui.language import LANGUAGES, UNKNOWN, Localizer, catalogue
 from controlplane.gui.sentences import translate_sentence
 from controlplane.gui.static_files import load_assets
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 MACROS: Final = "macros.html"
+
+
+class _CompiledOnce(BytecodeCache):
+    """Keeps each template's code in memory: the languages differ in what it calls alone."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, CodeType] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Give the code that another language has compiled already."""
+        bucket.code = self._found.get(bucket.key)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep what was compiled."""
+        assert bucket.code is not None  # noqa: S101 - Jinja has just compiled it
+        self._found[bucket.key] = bucket.code
+
+
+_COMPILED: Final = _CompiledOnce()
+
+
+def compile_templates() -> None:
+    """Do at the start what the first view of each page would wait for."""
+    for language in LANGUAGES:
+        made = environment(language)
+        for name in made.list_templates():
+            made.get_template(name)
 
 
 def render_page(template: str, values: Mapping[str, Any]) -> str:
@@ -46,6 +75,7 @@ def environment(language: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        bytecode_cache=_COMPILED,
     )
     made.add_extension("jinja2.ext.i18n")
     found = catalogue(language)
@@ -62,13 +92,24 @@ def environment(language: str) -> Environment:
         localizer.duration,
         localizer.all_of,
     ):
-        made.filters[write.__name__] = write
-    made.filters["message"] = found.gettext  # of a variable; `_()` would fill in values
-    made.filters["sentence"] = lambda text: translate_sentence(localizer, text)
+        made.filters[write.__name__] = _when_shown(write)
+    made.filters["message"] = _when_shown(found.gettext)  # `_()` would fill in values
+    made.filters["sentence"] = _when_shown(lambda text: translate_sentence(localizer, text))
     assets = load_assets()
     made.globals.update(asset=assets.url, icon=assets.icon, moment=moment, day=day, age=age)
     made.globals["ui"] = made.get_template(MACROS).module
     return made
+
+
+def _when_shown(write: Callable[[Any], str]) -> Callable[[Context, Any], str]:
+    """Return a filter that also waits with a constant: no language is compiled into the code."""
+
+    @pass_context
+    def filtered(context: Context, value: Any) -> str:
+        del context
+        return write(value)
+
+    return filtered
 
 
 def _counted(plural: Callable[..., str], localizer: Localizer) -> Callable[..., str]:
