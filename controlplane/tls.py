@@ -16,7 +16,7 @@ import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -165,11 +165,16 @@ def check_upload(cert_pem: str, key_pem: str, names: Sequence[str] = ()) -> None
         raise Invalid(" ".join(fields.values()), fields)
 
 
-def trusted_roots(name: x509.Name) -> list[x509.Certificate]:
-    """Return the roots of this name that this host trusts; none where it has no list of them."""
-    ders = ssl.create_default_context().get_ca_certs(binary_form=True)
+def trusted_roots(name: x509.Name) -> Iterator[x509.Certificate]:
+    """Yield the roots of this name that this host trusts; none where it has no list of them.
+
+    Reading the host's list takes tens of milliseconds: nothing is read before the first is asked
+    for, and a chain that ends in a root of its own never asks.
+    """
     encoded = name.public_bytes()
-    return [x509.load_der_x509_certificate(der) for der in ders if encoded in der]
+    for der in ssl.create_default_context().get_ca_certs(binary_form=True):
+        if encoded in der:
+            yield x509.load_der_x509_certificate(der)
 
 
 def _context(path: Path) -> ssl.SSLContext:
