@@ -25,12 +25,46 @@ def test_the_build_does_nothing_twice(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_styles_that_no_page_can_use_are_left_out() -> None:
     """A rule goes with its last selector, a group with its last rule; the licence stays."""
-    css = """@charset "UTF-8";/*! licence *//* not this */:root{--a:1}.b,.gone{c:d}.b .gone{e:f}
+    css = """@charset "UTF-8";/*! licence *//* not this */:root{a:1}.b,.gone{c:d}.b .gone{e:f}
         .b:not(.x,.b){g:h}@media print{.gone{i:j}}@media (x){.b{k:l}}@keyframes m{0%{n:o}}"""
     assert trim_css(css, words_of('<p class="b x-{{ y }}">')) == (
-        "/*! licence */:root{--a:1}.b{c:d}.b:not(.x,.b){g:h}"
-        "@media (x){.b{k:l}}@keyframes m{0%{n:o}}"
+        "/*! licence */:root{a:1}.b{c:d}.b:not(.x,.b){g:h}@media (x){.b{k:l}}@keyframes m{0%{n:o}}"
     )
+
+
+def test_properties_that_no_rule_asks_for_are_left_out() -> None:
+    """Nor what they alone ask for; what our sources name stays, and quoted text is one value."""
+    css = """:root{--asked:1;--far:2;--near:var(--far);--gone:var(--gone-too);--gone-too:3;
+        --named:4;--text:"a;b";--last:5}.b{c:var(--asked);d:var( --near,6);e:var(--text)}
+        @media (x){:root{--none:7}}"""
+    trimmed = trim_css(css, words_of('b element.style["--named"]'))
+    assert re.sub(r"\s", "", trimmed) == (
+        ':root{--asked:1;--far:2;--near:var(--far);--named:4;--text:"a;b";}'
+        ".b{c:var(--asked);d:var(--near,6);e:var(--text)}"
+    )
+
+
+def test_every_class_and_property_that_is_used_is_still_there() -> None:
+    """Of what Tabler has: each class in a template, each property of the root that is asked for."""
+    tabler = (assets.MODULES / assets.TABLER).read_text()
+    sheet = (assets.STATIC / load_assets().names["base.css"]).read_text()
+    templates = (assets.ASSETS.parent / "templates").glob("*.html")
+    attributes = re.findall(r'class="([^"]*)"', "\n".join(one.read_text() for one in templates))
+    used = words_of("\n".join(attributes))
+    assert {"btn-primary", "form-control", "table-responsive"} <= used & _classes(tabler)
+    assert used & _classes(tabler) <= _classes(sheet)
+    asked = set(re.findall(r"var\((--[\w-]+)", sheet))
+    assert "--tblr-body-color" in asked & _properties_of_root(tabler)
+    assert asked & _properties_of_root(tabler) <= _properties_of_root(sheet)
+
+
+def _classes(css: str) -> set[str]:
+    return set(re.findall(r"\.([A-Za-z][\w-]*)(?=[^{}]*\{)", css))
+
+
+def _properties_of_root(css: str) -> set[str]:
+    bodies = re.findall(r":root[^{}]*\{([^}]*)\}", css)
+    return set(re.findall(r"(?:^|[;\s])(--[\w-]+):", "\n".join(bodies)))
 
 
 @pytest.mark.parametrize("name", ["package-lock.json", "src/base.js", "build.py"])

@@ -1,7 +1,8 @@
 """Leaves out of a style sheet what no page can use: rules for classes that nobody names.
 
 A selector stays when each of its classes stands somewhere in the templates or in our sources as a
-whole word. So a class must be written out: `btn-{{ tone }}` names none of Tabler's buttons.
+whole word. So a class must be written out: `btn-{{ tone }}` names none of Tabler's buttons. A
+custom property stays when a rule that stays asks for it, or our sources name it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ CHOICE: Final = re.compile(r":(?:not|is|where|has)\((?:[^()]|\([^()]*\))*\)")
 """Matches without the classes in it, or with one of them: it says nothing about what is needed."""
 STATEMENT: Final = re.compile(r'@charset "[^"]*";')
 SELECTORS: Final = re.compile(r",(?![^(]*\))")
+PROPERTY: Final = re.compile(r"""(?<=[{;])--([\w-]+):(?:"[^"]*"|'[^']*'|[^;{}"'])*;?""")
+ASKED: Final = re.compile(r"var\(\s*--([\w-]+)")
+EMPTY: Final = re.compile(r"[^{};/]*\{\}")
 GROUPS: Final = ("@media", "@supports", "@layer", "@container")
 
 
@@ -29,7 +33,7 @@ def trim_css(text: str, used: AbstractSet[str]) -> str:
     """Return the rules whose classes are all in `used`; licences (`/*!`) stay."""
     licences = "".join(re.findall(r"/\*!.*?\*/", text, re.DOTALL))
     plain = STATEMENT.sub("", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL))
-    return licences + _trim(plain, used)
+    return licences + _without_unasked(_trim(plain, used), used)
 
 
 def _trim(text: str, used: AbstractSet[str]) -> str:
@@ -44,6 +48,13 @@ def _trim(text: str, used: AbstractSet[str]) -> str:
             selectors = [one for one in SELECTORS.split(head) if _needs(one) <= used]
             kept.append(f"{','.join(selectors)}{{{body}}}" if selectors else "")
     return "".join(kept)
+
+
+def _without_unasked(text: str, used: AbstractSet[str]) -> str:
+    """Return the rules without properties that nothing asks for, or such properties alone."""
+    asked = used | set(ASKED.findall(text))
+    kept = EMPTY.sub("", PROPERTY.sub(lambda one: one[0] if one[1] in asked else "", text))
+    return kept if kept == text else _without_unasked(kept, used)
 
 
 def _needs(selector: str) -> set[str]:

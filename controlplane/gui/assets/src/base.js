@@ -5,9 +5,13 @@
   const language = root.lang || "en";
   const clockOffsetMs = Number(root.dataset.nowMs || Date.now()) - Date.now();
 
-  /* The browser's time zone, for the server to write times in. */
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  if (zone) document.cookie = `relay_zone=${encodeURIComponent(zone)}; path=/; secure; samesite=strict; max-age=31536000`;
+  /* The browser's time zone, for the server to write times in. Finding it out takes tens of
+     milliseconds, so it waits for the first paint: what a frame's callback puts off comes after it. */
+  const tellZone = () => {
+    const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    if (zone) document.cookie = `relay_zone=${encodeURIComponent(zone)}; path=/; secure; samesite=strict; max-age=31536000`;
+  };
+  requestAnimationFrame(() => setTimeout(tellZone));
 
   /* Menus close by Escape and by a click elsewhere; the sidebar of a phone too. */
   const sidebar = document.getElementById("sidebar");
@@ -79,15 +83,16 @@
 
   /* Ages: <time data-age datetime="...">, within SVG a tspan; the server wrote the first one. */
   const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
-  const writers = Object.fromEntries(UNITS.map(([unit]) => [
-    unit, new Intl.NumberFormat(language, { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: 0 }),
-  ]));
+  const writers = {};
+  const writerOf = (unit) => writers[unit] ??= new Intl.NumberFormat(
+    language, { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: 0 },
+  );
   const writeAges = () => {
     const nowMs = Date.now() + clockOffsetMs;
     for (const element of document.querySelectorAll("[data-age]")) {
       const ageS = Math.max(0, (nowMs - Date.parse(element.getAttribute("datetime"))) / 1000);
       const [unit, lengthS] = UNITS.find(([, length]) => ageS >= length) ?? UNITS.at(-1);
-      const text = writers[unit].format(Math.floor(ageS / lengthS));
+      const text = writerOf(unit).format(Math.floor(ageS / lengthS));
       if (element.textContent !== text) element.textContent = text;
     }
   };
