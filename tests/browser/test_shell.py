@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from statistics import median
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -50,6 +51,7 @@ SIGNED_IN = [
     "/password",
 ]
 LARGEST_KIB = 200
+LOADS = 3
 PAINT_MS = """() => new Promise(resolve => new PerformanceObserver(list => {
     const paint = list.getEntriesByName("first-contentful-paint")[0];
     if (paint) resolve(paint.startTime);
@@ -212,9 +214,12 @@ def test_every_page_is_light_to_load(
     """At most 200 KiB with a cold cache, as sent; the first paint is printed, not judged."""
     print()
     for path in ("/login", *SIGNED_IN):
-        page = open_page("/healthz", signed_in=path != "/login")
-        size_kib = weigh(page, path) / 1024
-        print(
-            f"{path}: {size_kib:.0f} KiB, first contentful paint {page.evaluate(PAINT_MS):.0f} ms"
-        )
-        assert size_kib <= LARGEST_KIB
+        paints_ms = []
+        for _ in range(LOADS):
+            page = open_page("/healthz", signed_in=path != "/login")
+            size_kib = weigh(page, path) / 1024
+            assert size_kib <= LARGEST_KIB
+            paints_ms.append(page.evaluate(PAINT_MS))
+            page.context.close()
+        paint = f"first contentful paint {median(paints_ms):.0f} ms (median of {LOADS})"
+        print(f"{path}: {size_kib:.0f} KiB, {paint}")
