@@ -120,7 +120,10 @@ def test_a_struck_off_node_shows_as_such(enrolled: TestClient) -> None:
 
 def test_removing_a_node_revokes_its_key(enrolled: TestClient, sqlite_database: Database) -> None:
     """An agent of a removed node is nobody; the lease and its generation stay."""
-    assert enrolled.delete(f"{NODES}/node-b").status_code == 204
+    refused = enrolled.delete(f"{NODES}/node-b")
+    assert (refused.status_code, refused.json()["reason"]) == (409, "mail-left-behind")
+    gone = enrolled.delete(f"{NODES}/node-b", params={"abandon_queue": True})
+    assert gone.status_code == 204
     with sqlite_database.read() as session:
         row = session.get(AgentRow, "node-b")
         assert row is not None

@@ -92,6 +92,7 @@ def test_a_node_is_added_enrolled_and_removed_by_clicks(
     page.get_by_role("link", name="Remove", exact=True).click()
     expect(page.get_by_text("Postfix and keepalived on the host keep")).to_be_visible()
     assert violations(page) == []
+    page.get_by_label("Leave its queue behind").check()
     page.get_by_role("button", name="Remove node-c").click()
     expect(page.get_by_text("node-c is removed and its key is revoked.")).to_be_visible()
     expect(page.locator("#node-node-c")).to_have_count(0)
