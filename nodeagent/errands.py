@@ -132,13 +132,13 @@ class Errands:
         files = SshFiles(key.file, host.ssh_files.known_hosts, host.settings.run_directory)
         self._route_tests = route_errand(calls)
         self._peer_tests = peer_errand(calls, PeerTester(files))
-        self._rotation = KeyRotation(key, files, host.event, wake)
+        self._rotation = KeyRotation(key, files, calls.given_key, host.event, wake)
 
     def follow(self, answer: HeartbeatAnswer) -> None:
         """Begin what is asked for; returns at once."""
         self._route_tests.follow(answer.route_test)
         self._peer_tests.follow(answer.peer_test)
-        self._rotation.follow(answer.ssh_replace, answer.view.peers)
+        self._rotation.follow(answer.ssh_replace, answer.ssh_replace_by, answer.view.peers)
 
     def stop(self) -> None:
         """Take no more wishes."""

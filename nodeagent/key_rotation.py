@@ -1,8 +1,9 @@
 """Replaces the node's SSH key when the control plane asks for it, without a push that fails.
 
 Theory of operation. The heartbeat's answer names the key that shall be replaced; once this node
-uses another, nothing is left to do, whatever was lost on the way. The new key is made here and its
-public half reported, so that the control plane has the peers let in both. When a login with the new
+uses another, nothing is left to do, whatever was lost on the way. The new key is made here, or
+fetched when the answer names one that a user brought along. Its public half is reported, so that
+the control plane has the peers let in both. When a login with the new
 key has reached the receiver of every peer, one rename puts it in use; the next heartbeat shows it,
 and the peers drop the old one. A peer that cannot be reached holds the rotation up: the old key
 stays in use, and nobody is locked out. Open connections outlive the change.
@@ -38,15 +39,14 @@ class KeyRotation:
         self,
         key: SshKey,
         files: SshFiles,
+        fetch: Callable[[str], str],
         note: Callable[[str, str], None],
         wake: Callable[[], None],
     ) -> None:
+        """`fetch` returns the private half of a user's key, by its public one."""
         self._key = key
-        self._files = replace(
-            files,
-            identity=key.next_file,
-            run_directory=files.run_directory / "rotation",
-        )
+        self._files = replace(files, run_directory=files.run_directory / "rotation")
+        self._fetch = fetch
         self._note = note
         self._wake = wake
         self._lock = threading.Lock()
@@ -55,14 +55,17 @@ class KeyRotation:
         self._said = ""
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ssh-rotation")
 
-    def follow(self, replaced: str | None, peers: tuple[PeerView, ...]) -> None:
-        """Take a step towards another key than `replaced`; None: keep the present one."""
+    def follow(self, replaced: str | None, given: str | None, peers: tuple[PeerView, ...]) -> None:
+        """Take a step towards another key than `replaced`; None: keep the present one.
+
+        `given` is the public half of the user's key that shall come; None: one that is made here.
+        """
         with self._lock:
             if self._is_busy or not self._is_due(replaced):
                 return
             self._is_busy = True
             self._tried_at_s = time.monotonic()
-        self._worker.submit(self._run, replaced, peers)
+        self._worker.submit(self._run, replaced, given, peers)
 
     def stop(self) -> None:
         """Take no more wishes; one that runs ends by its own limits."""
@@ -70,25 +73,28 @@ class KeyRotation:
 
     def _is_due(self, replaced: str | None) -> bool:
         if replaced is None:
-            return self._key.next_file.exists()
+            return self._key.following() is not None
         waited_s = RETRY_S if self._tried_at_s is None else time.monotonic() - self._tried_at_s
         return waited_s >= RETRY_S
 
-    def _run(self, replaced: str | None, peers: tuple[PeerView, ...]) -> None:
+    def _run(self, replaced: str | None, given: str | None, peers: tuple[PeerView, ...]) -> None:
         try:
             if replaced is None:
                 self._key.drop_next()
             elif replaced == self._key.public_key():
-                self._step(peers)
+                self._step(given, peers)
         except (AgentError, OSError) as error:
             self._say(str(error))
         finally:
             with self._lock:
                 self._is_busy = False
 
-    def _step(self, peers: tuple[PeerView, ...]) -> None:
-        if not self._key.next_file.exists():
-            self._key.make_next()
+    def _step(self, given: str | None, peers: tuple[PeerView, ...]) -> None:
+        if not self._key.has_next(given):
+            if given is None:
+                self._key.make_next()
+            else:
+                self._key.take_next(self._fetch(given), given)
             self._wake()  # the next heartbeat shows it, and the peers hear of it
             return
         for peer in peers:
@@ -102,7 +108,8 @@ class KeyRotation:
     def _prove(self, peer: PeerView) -> None:
         """Reach the peer's receiver with the new key; raises `Unreachable`."""
         address = PeerAddress(peer.name, peer.address, peer.ssh_user, peer.ssh_port)
-        link = PeerLink(address, self._files)
+        identity = self._key.following() or self._key.next_file
+        link = PeerLink(address, replace(self._files, identity=identity))
         try:
             link.ask({"op": "ping"}, ANSWER_LIMIT_S)
         finally:

@@ -6,13 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Request, status
 from fastapi.responses import PlainTextResponse
+from pydantic import SecretStr
 
 from controlplane.api.agent_auth import NodeDep, record_refusal
 from controlplane.api.cluster_access import NOT_FOUND, StoreDep
 from controlplane.api.permissions import OPEN
 from controlplane.api.user_auth import SettingsDep, client_address
 from controlplane.errors import Forbidden, Invalid, Unauthenticated
-from controlplane.store import agents, audit, instance, route_tests
+from controlplane.store import agents, audit, given_keys, instance, route_tests
 from controlplane.store.audit import Actor
 from controlplane.store.crypto import SecretBoxDep
 from controlplane.store.engine import DatabaseDep
@@ -25,7 +26,13 @@ from nodeagent.core import contract as wire
 from nodeagent.core.contract import AGENT_API
 from nodeagent.core.enrol_wire import EnrolAnswer, EnrolRequest
 from nodeagent.core.route_wire import RouteTestQuestion, RouteTestResult, RouteTestWish
-from nodeagent.core.ssh_wire import PeerTestQuestion, PeerTestReport, PeerTestWish
+from nodeagent.core.ssh_wire import (
+    GivenKey,
+    GivenKeyQuestion,
+    PeerTestQuestion,
+    PeerTestReport,
+    PeerTestWish,
+)
 from nodeagent.core.trace_wire import TRACE_MEDIA_TYPE, TraceAnswer, unpack
 
 router = APIRouter(tags=["agent"])
@@ -189,3 +196,13 @@ def read_peer_test(body: PeerTestQuestion, node: NodeDep, ownership: OwnershipDe
 def take_peer_test(body: PeerTestReport, node: NodeDep, ownership: OwnershipDep) -> None:
     """Report the steps of a peer test that are done; after the last one nothing changes it."""
     ownership.report_peer_test(node, body)
+
+
+@router.post(AGENT_API["ssh_key"], responses=NOT_FOUND)
+def read_given_key(
+    body: GivenKeyQuestion, node: NodeDep, database: DatabaseDep, box: SecretBoxDep
+) -> GivenKey:
+    """Fetch the SSH key that a user brought along for this node; it stays until it is in use."""
+    with database.read() as session:
+        private = given_keys.private_half(session, box, node, body.public_key)
+    return GivenKey(private_key=SecretStr(private))

@@ -7,15 +7,19 @@ from typing import Annotated
 
 from fastapi import APIRouter, status
 from fastapi import Path as PathKey
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SecretStr
 from sqlmodel import Session
 
 from controlplane.api.cluster_access import NOT_FOUND, Body, NodeKey, StoreDep
 from controlplane.api.permissions import READ, AdminCaller, OperateCaller
-from controlplane.store import agents, node_tests, peer_tests, ssh_keys
+from controlplane.core.names import BadValue
+from controlplane.core.private_keys import BadPassphrase, KeyPair, read_private_key
+from controlplane.errors import Invalid
+from controlplane.store import agents, given_keys, node_tests, peer_tests, ssh_keys
 from controlplane.store.cluster import ClusterStore
+from controlplane.store.crypto import SecretBoxDep
 from controlplane.store.nouns import NODES
-from controlplane.store.ownership_tables import AgentRow, PeerTestRow
+from controlplane.store.ownership_tables import AgentRow, GivenKeyRow, PeerTestRow
 from nodeagent.core.contract import NodeName
 from nodeagent.core.ssh_wire import PeerTestLine, fingerprint
 
@@ -34,6 +38,15 @@ class SshKeyView(BaseModel):
     )
 
 
+class ClientKeyView(SshKeyView):
+    """A key that a node logs in with, and whose it is."""
+
+    given_by: str | None = Field(
+        default=None, description="Who brought it along; null: the node made it."
+    )
+    given_at: datetime | None = None
+
+
 class NodeSshView(BaseModel):
     """How one node is reached and what it shows; nothing is made up for a node not enrolled."""
 
@@ -42,11 +55,30 @@ class NodeSshView(BaseModel):
     ssh_user: str
     ssh_port: int
     is_enrolled: bool
-    client_key: SshKeyView | None = Field(description="What it logs in with at its peers.")
-    next_key: SshKeyView | None = Field(description="The key that will replace that one.")
+    client_key: ClientKeyView | None = Field(description="What it logs in with at its peers.")
+    next_key: ClientKeyView | None = Field(description="The key that will replace that one.")
     is_rotating: bool = Field(description="A new key was asked for and is not in use yet.")
     rotation_asked_at: datetime | None
     host_keys: list[SshKeyView] = Field(description="What its sshd shows to its peers.")
+
+
+class GivenKeyBody(Body):
+    """A private key; the passphrase opens it once and is not stored."""
+
+    private_key: SecretStr = Field(
+        description="OpenSSH or PEM: Ed25519, ECDSA (P-256, P-384, P-521), RSA from 3072 bits."
+    )
+    passphrase: SecretStr | None = Field(default=None, max_length=1024)
+
+    def read(self) -> KeyPair:
+        """Return the key; raises Invalid beside the field at fault."""
+        passphrase = self.passphrase.get_secret_value() if self.passphrase is not None else None
+        try:
+            return read_private_key(self.private_key.get_secret_value(), passphrase)
+        except BadPassphrase as bad:
+            raise Invalid(None, {"passphrase": str(bad)}) from None
+        except BadValue as bad:
+            raise Invalid(None, {"private_key": str(bad)}) from None
 
 
 class PeerTestBody(Body):
@@ -92,6 +124,22 @@ def rotate_key(name: NodeKey, caller: AdminCaller, store: StoreDep) -> NodeSshVi
         return _one(store, session, name)
 
 
+@router.put("/{name}/key", responses=NOT_FOUND)
+def give_key(
+    name: NodeKey, body: GivenKeyBody, caller: AdminCaller, store: StoreDep, box: SecretBoxDep
+) -> NodeSshView:
+    """Have a node log in at its peers with a private key of yours, by a rotation.
+
+    The key is stored encrypted until the node uses it, then it is erased here; no answer shows it.
+    For a key of the node's own again, ask for a rotation.
+    """
+    key = body.read()
+    with store.database.write() as session:
+        store.read_item(session, NODES, name)
+        ssh_keys.give_key(session, box, name, key, caller.actor)
+        return _one(store, session, name)
+
+
 @router.delete("/{name}/rotation", responses=NOT_FOUND)
 def cancel_rotation(name: NodeKey, caller: AdminCaller, store: StoreDep) -> NodeSshView:
     """Have a node keep its SSH key after all."""
@@ -129,7 +177,7 @@ def ssh_views(store: ClusterStore, session: Session) -> list[NodeSshView]:
             address=node.address,
             ssh_user=node.ssh_user,
             ssh_port=node.ssh_port,
-            **_keys(known.get(node.name)),
+            **_keys(known.get(node.name), given_keys.of_node(session, node.name)),
         )
         for node in store.read_items(session, NODES)
     ]
@@ -139,25 +187,34 @@ def _one(store: ClusterStore, session: Session, name: str) -> NodeSshView:
     return next(view for view in ssh_views(store, session) if view.node == name)
 
 
-def _keys(row: AgentRow | None) -> dict[str, object]:
+def _keys(row: AgentRow | None, given: dict[str, GivenKeyRow]) -> dict[str, object]:
     is_enrolled = row is not None and agents.is_active(row)
     if row is None or not is_enrolled:
-        row = AgentRow(name="")
+        row, given = AgentRow(name=""), {}
     asked_s = row.ssh_replace_at
+    waiting = next((one.public_key for one in given.values() if one.private_sealed), None)
     return {
         "is_enrolled": is_enrolled,
-        "client_key": _key(row.ssh_public_key),
-        "next_key": _key(row.ssh_next_public_key),
+        "client_key": _client_key(row.ssh_public_key, given),
+        "next_key": _client_key(waiting or row.ssh_next_public_key, given),
         "is_rotating": row.ssh_replace is not None,
         "rotation_asked_at": None if asked_s is None else datetime.fromtimestamp(asked_s, UTC),
-        "host_keys": [_key(key) for key in row.ssh_host_keys],
+        "host_keys": [
+            SshKeyView(type=key.split(" ")[0], fingerprint=fingerprint(key))
+            for key in row.ssh_host_keys
+        ],
     }
 
 
-def _key(line: str | None) -> SshKeyView | None:
+def _client_key(line: str | None, given: dict[str, GivenKeyRow]) -> ClientKeyView | None:
     if line is None:
         return None
-    return SshKeyView(type=line.split(" ")[0], fingerprint=fingerprint(line))
+    shown = fingerprint(line)
+    view = ClientKeyView(type=line.split(" ")[0], fingerprint=shown)
+    row = given.get(shown or "")
+    if row is not None:
+        view.given_by, view.given_at = row.given_by, datetime.fromtimestamp(row.given_at, UTC)
+    return view
 
 
 def _test_view(session: Session, row: PeerTestRow) -> PeerTestView:

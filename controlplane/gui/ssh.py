@@ -7,12 +7,21 @@ from typing import Final
 from fastapi import Response
 
 from controlplane.api.cluster_access import NodeKey, StoreDep
-from controlplane.api.ssh import PeerTestBody, TestKey, read_peer_test, ssh_views
+from controlplane.api.ssh import (
+    GivenKeyBody,
+    PeerTestBody,
+    TestKey,
+    give_key,
+    read_peer_test,
+    ssh_views,
+)
 from controlplane.errors import ControlPlaneError
+from controlplane.gui.forms import Field, FilledForm, Form, Posted, Widget
 from controlplane.gui.language import N_
 from controlplane.gui.shell import AdminShell, OperateShell, ReadShell, Shell, page_router
 from controlplane.store import ssh_keys
 from controlplane.store.cluster import ClusterStore
+from controlplane.store.crypto import SecretBoxDep
 from controlplane.store.nouns import NODES
 from controlplane.store.peer_tests import request_test
 from nodeagent.core.ssh_wire import PeerTestStep
@@ -29,6 +38,28 @@ STEPS: Final = {
     PeerTestStep.RSYNC: N_("rsync"),
     PeerTestStep.CLOCK: N_("Clock"),
 }
+
+OWN_KEY: Final = Form(
+    (
+        Field(
+            "private_key",
+            N_("Private key"),
+            hint=N_("OpenSSH or PEM: Ed25519, ECDSA, or RSA from 3072 bits."),
+            widget=Widget.FILE_TEXT,
+            is_required=True,
+            is_secret=True,
+            attributes={"rows": "6", "autocomplete": "off", "spellcheck": "false"},
+        ),
+        Field(
+            "passphrase",
+            N_("Passphrase of the private key"),
+            hint=N_("Empty if it has none. It opens the key once and is not stored."),
+            widget=Widget.PASSWORD,
+            attributes={"autocomplete": "off"},
+        ),
+    ),
+    submit=N_("Use this key"),
+)
 
 
 @router.get("/ssh")
@@ -48,6 +79,26 @@ def rotate(name: NodeKey, shell: AdminShell, store: StoreDep) -> Response:
     except ControlPlaneError as error:
         return _listing(shell, store, error)
     return shell.done("/ssh", shell.text(N_("%(node)s was asked for a new key."), node=name))
+
+
+@router.get("/ssh/{name}/key")
+def own_key_page(name: NodeKey, shell: AdminShell, store: StoreDep) -> Response:
+    """Ask for a private key."""
+    store.item(NODES, name)
+    return _own_key_page(shell, name, OWN_KEY.filled())
+
+
+@router.post("/ssh/{name}/key")
+def give_by_form(
+    name: NodeKey, shell: AdminShell, posted: Posted, store: StoreDep, box: SecretBoxDep
+) -> Response:
+    """Have the node use the key that was pasted."""
+    form = OWN_KEY.posted(posted)
+    try:
+        give_key(name, form.build(GivenKeyBody), shell.signed_in, store, box)
+    except ControlPlaneError as error:
+        return _own_key_page(shell, name, form.refused(error), status=error.status)
+    return shell.done("/ssh", shell.text(N_("%(node)s was given the key."), node=name))
 
 
 @router.post("/ssh/{name}/rotation/cancel")
@@ -83,6 +134,10 @@ def test_page(number: TestKey, shell: ReadShell, store: StoreDep) -> Response:
     return shell.page(
         "ssh_test.html", block="result", test=test, steps=steps, is_running=is_running
     )
+
+
+def _own_key_page(shell: Shell, name: str, form: FilledForm, *, status: int = 200) -> Response:
+    return shell.page("ssh_key.html", status=status, node=name, form=form)
 
 
 def _listing(shell: Shell, store: ClusterStore, error: ControlPlaneError | None = None) -> Response:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from controlplane.relayctl.connection import connect, fetch, path_of
 from controlplane.relayctl.errors import WaitedInVain
+from controlplane.relayctl.files import read_text
 from controlplane.relayctl.output import (
     Columns,
     JsonFlag,
@@ -17,6 +19,7 @@ from controlplane.relayctl.output import (
     print_line,
     print_list,
 )
+from controlplane.relayctl.session_commands import secret
 
 ssh = typer.Typer(help="SSH between the nodes.", no_args_is_help=True)
 
@@ -25,7 +28,10 @@ Name = Annotated[str, typer.Argument(help="The node's name.")]
 
 
 def _key(view: dict[str, Any] | None) -> str:
-    return "unknown" if view is None else f"{view['fingerprint'] or 'unreadable'} ({view['type']})"
+    if view is None:
+        return "unknown"
+    whose = f", given by {view['given_by']}" if view.get("given_by") else ""
+    return f"{view['fingerprint'] or 'unreadable'} ({view['type']}{whose})"
 
 
 _COLUMNS: Columns = {
@@ -49,6 +55,27 @@ def rotate_key(name: Name, *, as_json: JsonFlag = False) -> None:
     with connect() as client:
         answer = client.post(path_of("ssh", name, "rotation"))
     print_done(answer, f"{name} was asked for a new key.", as_json=as_json)
+
+
+@ssh.command("use-key")
+def use_key(
+    name: Name,
+    key: Annotated[Path, typer.Argument(help='A private key, OpenSSH or PEM; "-": stdin.')],
+    *,
+    passphrase: Annotated[bool, typer.Option(help="Ask for the key's passphrase.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Have a node use a private key of yours, by a rotation; `rotate` ends that again.
+
+    A passphrase is asked for, or RELAYCTL_SSH_PASSPHRASE; the key is stored without it.
+    """
+    body = {"private_key": read_text(key)}
+    if passphrase:
+        body["passphrase"] = secret("RELAYCTL_SSH_PASSPHRASE", "Passphrase of the key")
+    with connect() as client:
+        answer = client.put(path_of("ssh", name, "key"), body)
+    text = f"{name} was given the key {answer['next_key']['fingerprint']}."
+    print_done(answer, text, as_json=as_json)
 
 
 @ssh.command("keep")

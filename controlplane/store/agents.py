@@ -19,6 +19,7 @@ from sqlalchemy import delete, select
 from sqlmodel import Session, col
 
 from controlplane.errors import Forbidden, Invalid, NotFound, Unauthenticated
+from controlplane.store import given_keys
 from controlplane.store.clock import read_clock_s
 from controlplane.store.leases import ensure_lease
 from controlplane.store.ownership_tables import AgentRow, EnrolTokenRow
@@ -26,7 +27,13 @@ from nodeagent.core.enrol_wire import EnrolRequest
 
 TOKEN_BYTES: Final = 24
 TOKEN_LIFE_S: Final = 24 * 3600.0
-SSH_KEY_TYPES: Final = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384")
+SSH_KEY_TYPES: Final = (
+    "ssh-ed25519",
+    "ssh-rsa",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+)
 SSH_KEY_WORDS: Final = (2, 3)
 
 
@@ -73,6 +80,7 @@ def enrol(session: Session, request: EnrolRequest) -> AgentRow:
     row.public_key_pem = request.public_key_pem
     row.ssh_public_key = request.ssh_public_key.strip()
     row.ssh_next_public_key = row.ssh_replace = row.ssh_replace_at = None
+    given_keys.keep(session, request.node, (row.ssh_public_key,))
     row.ssh_host_keys = list(request.ssh_host_keys)
     row.enrolled_at = now_s
     row.revoked_at = None
@@ -112,6 +120,7 @@ def revoke(session: Session, node: str) -> AgentRow:
     row = session.get(AgentRow, node)
     if row is None:
         raise NotFound(f"{node} is not enrolled.")
+    given_keys.keep(session, node, (row.ssh_public_key, row.ssh_next_public_key))
     if row.revoked_at is None:
         row.revoked_at = read_clock_s(session)
         session.add(row)

@@ -16,7 +16,7 @@ from sqlalchemy import delete, select
 from sqlmodel import Session, col
 
 from controlplane.errors import Conflict
-from controlplane.store import receipts
+from controlplane.store import given_keys, receipts
 from controlplane.store.agents import is_active, list_agents
 from controlplane.store.clock import read_clock_s
 from controlplane.store.leases import ensure_lease
@@ -111,6 +111,7 @@ def strike_off(session: Session, node: str, duration_s: float) -> None:
     """Stop waiting for a node that is gone for good; its requests are refused from now on."""
     row = session.get(AgentRow, node) or AgentRow(name=node)
     row.struck_off_at = read_clock_s(session)
+    given_keys.keep(session, node, (row.ssh_public_key, row.ssh_next_public_key))
     session.add(row)
     session.flush()
     add_event(session, "struck-off", f"{node} was struck off.", node=node)

@@ -69,6 +69,7 @@ class Ownership:
                 route_test=node_tests.waiting(session, RouteTestRow, node),
                 peer_test=node_tests.waiting(session, PeerTestRow, node),
                 ssh_replace=ssh_keys.to_replace(session, node),
+                ssh_replace_by=ssh_keys.to_use(session, node),
             )
 
     def reconcile(self, node: str, request: wire.ReconcileRequest) -> wire.ReconcileAnswer:

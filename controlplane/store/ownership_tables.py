@@ -92,6 +92,22 @@ class AgentRow(SQLModel, table=True):
     struck_off_at: float | None = Field(default=None, sa_type=Float)
 
 
+class GivenKeyRow(SQLModel, table=True):
+    """An SSH key that a user brought along for a node; sealed until the node uses it.
+
+    `public_key` is "type base64". Once the private half has gone to its node it is None here.
+    """
+
+    __tablename__ = "given_ssh_keys"
+
+    node: str = Field(primary_key=True, max_length=63)
+    fingerprint: str = Field(primary_key=True, max_length=64)
+    public_key: str
+    private_sealed: str | None = None
+    given_by: str = Field(max_length=64)
+    given_at: float = Field(sa_type=Float)
+
+
 class EnrolTokenRow(SQLModel, table=True):
     """A one-time enrolment token for one node; only its hash is kept."""
 

@@ -1,18 +1,22 @@
-"""SSH keys of the nodes: what their heartbeats show, and the rotation of a node's own key.
+"""SSH keys of the nodes: what their heartbeats show, and the rotation of a node's key.
 
 Theory of operation. A rotation is the wish that one certain key is replaced; it ends by itself when
-the node shows another one. Whatever next key a node shows is passed to its peers, wished for or
-not: a rotation that is cancelled in the very moment in which the node finishes it locks nobody out.
+the node shows another one. The new key is made by the node, or a user brought it along
+(`given_keys`); the rest is the same. Whatever next key a node shows is passed to its peers, wished
+for or not: a rotation that is cancelled in the very moment in which the node finishes it locks
+nobody out.
 """
 
 from __future__ import annotations
 
 from sqlmodel import Session
 
-from controlplane.errors import Conflict, NotFound
-from controlplane.store import agents, audit
+from controlplane.core.private_keys import KeyPair
+from controlplane.errors import Conflict, Invalid, NotFound
+from controlplane.store import agents, audit, given_keys
 from controlplane.store.audit import Actor
 from controlplane.store.clock import read_clock_s
+from controlplane.store.crypto import SecretBox
 from controlplane.store.ownership_tables import AgentRow
 from controlplane.store.reports import add_event
 from nodeagent.core.contract import HeartbeatRequest
@@ -25,19 +29,20 @@ def take_over(session: Session, node: str, request: HeartbeatRequest) -> None:
     if row is None:
         return
     before = (row.ssh_public_key, list(row.ssh_host_keys))
+    was_next = row.ssh_next_public_key
     row.ssh_public_key = _key(request.ssh_public_key) or row.ssh_public_key
     row.ssh_next_public_key = _key(request.ssh_next_public_key)
     row.ssh_host_keys = [
         key for key in request.ssh_host_keys if agents.is_ssh_key(key)
     ] or row.ssh_host_keys
     if row.ssh_replace is not None and row.ssh_public_key != row.ssh_replace:
-        row.ssh_replace = row.ssh_replace_at = None
-        shown = fingerprint(row.ssh_public_key or "")
-        add_event(session, "ssh-rotated", f"{node} uses its new SSH key {shown}.", node=node)
+        _end_rotation(session, row)
     elif (row.ssh_public_key, list(row.ssh_host_keys)) != before:
         add_event(session, "ssh-keys", f"{node} has new SSH keys.", node=node)
     session.add(row)
     session.flush()
+    if (row.ssh_public_key, row.ssh_next_public_key) != (before[0], was_next):
+        _keep_given(session, row)
 
 
 def to_replace(session: Session, node: str) -> str | None:
@@ -46,17 +51,45 @@ def to_replace(session: Session, node: str) -> str | None:
     return None if row is None else row.ssh_replace
 
 
+def to_use(session: Session, node: str) -> str | None:
+    """Return the key of a user's that this node shall use instead; None: one that it makes."""
+    if to_replace(session, node) is None:
+        return None
+    given = given_keys.waiting(session, node)
+    return None if given is None else given.public_key
+
+
 def request_rotation(session: Session, node: str, actor: Actor) -> AgentRow:
-    """Wish that the node replaces its key; asked again, nothing changes. Raises Conflict."""
+    """Wish that the node makes a new key; asked again, nothing changes. Raises Conflict."""
     row = _enrolled(session, node)
+    if given_keys.waiting(session, node) is not None:
+        raise _under_way(node)
     if row.ssh_replace is None:
-        row.ssh_replace = row.ssh_public_key
-        row.ssh_replace_at = read_clock_s(session)
-        session.add(row)
-        before = {"fingerprint": fingerprint(row.ssh_public_key or "")}
+        before = _begin_rotation(session, row)
         audit.record(session, actor, "ssh.rotate", node, before=before)
         text = f"{actor.name} asked for a new SSH key of {node}."
         add_event(session, "ssh-rotation-requested", text, node=node)
+    return row
+
+
+def give_key(session: Session, box: SecretBox, node: str, key: KeyPair, actor: Actor) -> AgentRow:
+    """Wish that the node uses this key; asked again, nothing changes.
+
+    Raises Conflict, and Invalid beside `private_key` when the key is in use already.
+    """
+    row = _enrolled(session, node)
+    given = given_keys.waiting(session, node)
+    if given is not None and given.public_key == key.public:
+        return row
+    if row.ssh_replace is not None:
+        raise _under_way(node)
+    _refuse_used(session, node, key.public)
+    given_keys.store(session, box, node, key, actor)
+    before = _begin_rotation(session, row)
+    after = _named(key.public)
+    audit.record(session, actor, "ssh.give-key", node, before=before, after=after)
+    text = f"{actor.name} gave {node} an SSH key: {after['fingerprint']}."
+    add_event(session, "ssh-rotation-requested", text, node=node)
     return row
 
 
@@ -67,8 +100,55 @@ def cancel_rotation(session: Session, node: str, actor: Actor) -> AgentRow:
         raise NotFound(f"No rotation of the SSH key of {node} is under way.")
     row.ssh_replace = row.ssh_replace_at = None
     session.add(row)
+    _keep_given(session, row)
     audit.record(session, actor, "ssh.rotate-cancel", node)
     return row
+
+
+def _begin_rotation(session: Session, row: AgentRow) -> dict[str, str | None]:
+    """Note the wish; return how people name the key that goes."""
+    row.ssh_replace = row.ssh_public_key
+    row.ssh_replace_at = read_clock_s(session)
+    session.add(row)
+    return _named(row.ssh_public_key or "")
+
+
+def _end_rotation(session: Session, row: AgentRow) -> None:
+    given = given_keys.waiting(session, row.name)
+    shown = fingerprint(row.ssh_public_key or "")
+    text = f"{row.name} uses its new SSH key {shown}."
+    if given is not None and given.fingerprint != shown:
+        text = f"{row.name} uses the new SSH key {shown}, not {given.fingerprint} as it was asked."
+    row.ssh_replace = row.ssh_replace_at = None
+    add_event(session, "ssh-rotated", text, node=row.name)
+
+
+def _keep_given(session: Session, row: AgentRow) -> None:
+    shown = (row.ssh_public_key, row.ssh_next_public_key)
+    given_keys.keep(session, row.name, shown, is_open=row.ssh_replace is not None)
+
+
+def _refuse_used(session: Session, node: str, public_key: str) -> None:
+    """One key for two nodes would let each of them push as the other."""
+    users = {given_keys.holder(session, public_key)} - {None, node}
+    for row in agents.list_agents(session):
+        shown = (row.ssh_public_key, row.ssh_next_public_key)
+        if fingerprint(public_key) in {fingerprint(key) for key in shown if key}:
+            users.add(row.name)
+    if node in users:
+        raise Invalid(None, {"private_key": f"{node} uses this key already."})
+    if users:
+        raise Invalid(
+            None, {"private_key": f"{users.pop()} has this key; each node needs one of its own."}
+        )
+
+
+def _under_way(node: str) -> Conflict:
+    return Conflict(f"The SSH key of {node} is being replaced already; wait for that or end it.")
+
+
+def _named(public_key: str) -> dict[str, str | None]:
+    return {"type": public_key.split(" ", maxsplit=1)[0], "fingerprint": fingerprint(public_key)}
 
 
 def _enrolled(session: Session, node: str) -> AgentRow:

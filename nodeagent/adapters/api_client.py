@@ -16,7 +16,13 @@ from nodeagent.core import contract as wire
 from nodeagent.core.enrol_wire import EnrolAnswer, EnrolRequest
 from nodeagent.core.queue_contract import QueueAnswer, QueueReport
 from nodeagent.core.route_wire import RouteTestQuestion, RouteTestResult, RouteTestWish
-from nodeagent.core.ssh_wire import PeerTestQuestion, PeerTestReport, PeerTestWish
+from nodeagent.core.ssh_wire import (
+    GivenKey,
+    GivenKeyQuestion,
+    PeerTestQuestion,
+    PeerTestReport,
+    PeerTestWish,
+)
 from nodeagent.core.trace_wire import TRACE_MEDIA_TYPE, TraceAnswer, TraceBatch, pack
 from nodeagent.errors import Refused, Unreachable
 
@@ -165,6 +171,11 @@ class ControlPlaneClient:
     def report_peer_test(self, report: PeerTestReport) -> None:
         """Report the steps of a test that are done."""
         self._send("POST", "peer_test_done", report, READ_TIMEOUT_S)
+
+    def given_key(self, public_key: str) -> str:
+        """Fetch the private half of a key that a user brought along for this node."""
+        question = GivenKeyQuestion(public_key=public_key)
+        return self._call("ssh_key", question, GivenKey).private_key.get_secret_value()
 
     def report_queue(self, report: QueueReport) -> QueueAnswer:
         """Send one batch of the queue's list, and read what operators ask of the queue."""

@@ -1,7 +1,9 @@
 """The node's SSH key, and the one that shall replace it; neither leaves this host.
 
-Which key is in use is decided by one rename. The public half is worked out of the private one, so
-that no moment shows halves of two keys: ssh(1) would offer the one and sign with the other.
+The next key is made here, or a user brought it along; each kind has a file of its own, and at most
+one of the two is there. Which key is in use is decided by one rename; whatever its type, the file's
+name stays. The public half is worked out of the private one, so that no moment shows halves of two
+keys: ssh(1) would offer the one and sign with the other.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Final
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from nodeagent.adapters.durable import sync_directory
+from nodeagent.adapters.durable import sync_directory, write_durably
 from nodeagent.errors import BrokenState, ToolFailed
 
 COMMENT: Final = "mail-relay"
@@ -27,6 +29,7 @@ class SshKey:
         self._directory = directory
         self.file = directory / "id_ed25519"
         self.next_file = directory / "id_ed25519.next"
+        self.given_file = directory / "id_given.next"
 
     def make(self) -> None:
         """Make the key if there is none."""
@@ -35,17 +38,40 @@ class SshKey:
 
     def make_next(self) -> None:
         """Make the key that shall replace the present one, if there is none yet."""
+        self.given_file.unlink(missing_ok=True)
         if not self.next_file.exists():
             self._generate(self.next_file)
 
+    def take_next(self, private: str, public_key: str) -> None:
+        """Have a user's key replace the present one; raises `BrokenState` if it is another."""
+        if _words(_public_half(private.encode())) != _words(public_key):
+            raise BrokenState("The private key that came is not of the public key announced.")
+        self.next_file.unlink(missing_ok=True)
+        write_durably(self.given_file, private.encode())
+
+    def following(self) -> Path | None:
+        """Return the file of the next key, None when there is none."""
+        return next((file for file in (self.given_file, self.next_file) if file.exists()), None)
+
+    def has_next(self, public_key: str | None) -> bool:
+        """Tell whether the next key is this one of a user's; None: one that was made here."""
+        if public_key is None:
+            return self.following() == self.next_file
+        shown = self.next_public_key() if self.following() == self.given_file else None
+        return shown is not None and _words(shown) == _words(public_key)
+
     def drop_next(self) -> None:
         """Keep the present key after all."""
-        self.next_file.unlink(missing_ok=True)
+        for file in (self.given_file, self.next_file):
+            file.unlink(missing_ok=True)
 
     def replace(self) -> None:
         """Put the next key in the present one's place, in one step."""
+        following = self.following()
+        if following is None:
+            raise BrokenState("There is no next SSH key.")
         self.file.with_suffix(".pub").unlink(missing_ok=True)
-        self.next_file.replace(self.file)
+        following.replace(self.file)
         sync_directory(self._directory)
 
     def public_key(self) -> str:
@@ -57,10 +83,12 @@ class SshKey:
 
     def next_public_key(self) -> str | None:
         """Return the public half of the next key, None when there is none."""
-        try:
-            return _public_half(self.next_file.read_bytes())
-        except FileNotFoundError:
-            return None
+        for file in (self.given_file, self.next_file):
+            try:
+                return _public_half(file.read_bytes())
+            except FileNotFoundError:
+                continue
+        return None
 
     def shown(self) -> tuple[str, str | None]:
         """Return the public halves of both keys, as a heartbeat shows them.
@@ -85,6 +113,11 @@ class SshKey:
             os.fsync(file.fileno())
         fresh.replace(path)
         sync_directory(self._directory)
+
+
+def _words(public_key: str) -> list[str]:
+    """Return type and key, without the comment."""
+    return public_key.split()[:2]
 
 
 def _public_half(private: bytes) -> str:

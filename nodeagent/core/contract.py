@@ -235,6 +235,7 @@ class HeartbeatAnswer(Wire):
     route_test: Number | None = None  # a route that this node shall try, until its result is in
     peer_test: Number | None = None  # a peer that this node shall test, the same way
     ssh_replace: str | None = None  # the own public key that another shall replace
+    ssh_replace_by: str | None = None  # a user's key that shall do so; None: one that is made here
 
 
 class ReconcileRequest(Wire):
@@ -377,6 +378,7 @@ AGENT_API: Final = {
     "route_test_done": "/api/v1/agent/route-tests/done",  # RouteTestResult -> 204
     "peer_test": "/api/v1/agent/peer-tests",  # `core.ssh_wire`: PeerTestQuestion -> PeerTestWish
     "peer_test_done": "/api/v1/agent/peer-tests/done",  # PeerTestReport -> 204
+    "ssh_key": "/api/v1/agent/ssh-key",  # `core.ssh_wire`: GivenKeyQuestion -> GivenKey
 }
 
 

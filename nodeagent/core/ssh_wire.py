@@ -1,4 +1,4 @@
-"""The wire types of a test of a peer, and how both sides name an SSH key to people."""
+"""The wire types of a test of a peer and of a user's key, and how SSH keys are named to people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import hashlib
 from enum import StrEnum
 from typing import Final
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_serializer
 
 from nodeagent.core.contract import Number, PeerView, Wire
 
@@ -57,6 +57,22 @@ class PeerTestReport(Wire):
     ok: bool | None
     text: str = Field(default="", max_length=500)
     lines: tuple[PeerTestLine, ...] = Field(default=(), max_length=len(PEER_TEST_STEPS))
+
+
+class GivenKeyQuestion(Wire):
+    """Asks for the private half of the key that `ssh_replace_by` named."""
+
+    public_key: str = Field(max_length=8192)
+
+
+class GivenKey(Wire):
+    """A private key as OpenSSH writes it, without a passphrase."""
+
+    private_key: SecretStr
+
+    @field_serializer("private_key", when_used="json")
+    def _open_private_key(self, private_key: SecretStr) -> str:
+        return private_key.get_secret_value()
 
 
 def fingerprint(public_key: str) -> str | None:

@@ -18,12 +18,16 @@ from controlplane.gui.charts import ChartCache
 from controlplane.settings import Settings
 from controlplane.store.audit import Actor
 from controlplane.store.cluster import ClusterStore
+from controlplane.store.cluster_tables import NodeRow
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.passwords import PasswordCost
 from controlplane.store.user_sessions import LoginRules
 from controlplane.store.users import FIRST_PASSWORD, change_password, ensure_first_admin
+from tests.fakes.cluster_agents import enrol_agents
+from tests.fakes.enrolled_agent import EnrolledAgent
 from tests.fakes.people import add_user
+from tests.fakes.ssh_peer import Peer
 
 PASSWORD = "seven-Relays-42"
 CHEAP = LoginRules(cost=PasswordCost(rounds=1, memory_kib=8, parallelism=1))
@@ -121,3 +125,30 @@ def pair(client: TestClient) -> TestClient:
         answer = client.put(f"/api/v1/{path}", json=body)
         assert answer.status_code == 201, answer.text
     return client
+
+
+@pytest.fixture
+def agents(pair: TestClient, sqlite_database: Database) -> dict[str, EnrolledAgent]:
+    """Give both nodes, enrolled."""
+    return enrol_agents(pair, sqlite_database, "node-a", "node-b")
+
+
+@pytest.fixture
+def peer(tmp_path: Path) -> Iterator[Peer]:
+    """Run node-b's sshd."""
+    made = Peer(tmp_path / "p")
+    yield made
+    made.sshd.stop()
+
+
+@pytest.fixture
+def loopback(
+    agents: dict[str, EnrolledAgent], peer: Peer, sqlite_database: Database
+) -> dict[str, EnrolledAgent]:
+    """Put both nodes on the loopback, where that sshd is; the API takes no such address."""
+    with sqlite_database.write() as session:
+        for name, address in (("node-a", "127.0.0.1"), ("node-b", "127.0.0.2")):
+            row = session.get_one(NodeRow, name)
+            row.address, row.ssh_port = address, peer.sshd.port
+            session.add(row)
+    return agents

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
-from controlplane.store.cluster_tables import NodeRow
 from controlplane.store.engine import Database
-from nodeagent.adapters import ssh_files
-from nodeagent.adapters.peer import PeerAddress, PeerLink, SshFiles
 from nodeagent.adapters.peer_test import PeerTester
 from nodeagent.adapters.ssh_key import SshKey
 from nodeagent.core.contract import (
     EventReport,
-    HeartbeatAnswer,
-    HeartbeatRequest,
-    NodeReport,
-    Role,
 )
 from nodeagent.core.event_kinds import SSH_ROTATION_WAITS
 from nodeagent.core.ssh_wire import (
@@ -40,35 +30,13 @@ from nodeagent.core.ssh_wire import (
 )
 from nodeagent.errands import peer_errand
 from nodeagent.errors import Unreachable
-from nodeagent.key_rotation import KeyRotation
 from tests.fakes.cluster_agents import enrol_agents
 from tests.fakes.enrolled_agent import HOST_KEY, SSH_KEY, EnrolledAgent
-from tests.fakes.loopback_sshd import REPOSITORY, LoopbackSshd
+from tests.fakes.ssh_peer import LIMIT_S, Peer, Rotating, beat, shown
 
 SSH = "/api/v1/ssh"
 NEXT = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINextNextNextNextNextNextNextNextNextNextNex"
-LIMIT_S = 120.0
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="sshd lets root in only as root")
-
-
-@pytest.fixture
-def agents(pair: TestClient, sqlite_database: Database) -> dict[str, EnrolledAgent]:
-    """Give both nodes, enrolled."""
-    return enrol_agents(pair, sqlite_database, "node-a", "node-b")
-
-
-def beat(agent: EnrolledAgent, **changes: Any) -> HeartbeatAnswer:
-    """Send a heartbeat."""
-    request = HeartbeatRequest(report=NodeReport(role=Role.STANDBY), **changes)
-    answer = agent.post("heartbeat", request)
-    assert answer.status_code == 200, answer.text
-    return HeartbeatAnswer.model_validate_json(answer.content)
-
-
-def shown(client: TestClient, node: str = "node-a") -> dict[str, Any]:
-    """Return what the API says of a node's keys."""
-    views: list[dict[str, Any]] = client.get(SSH).json()
-    return next(view for view in views if view["node"] == node)
 
 
 def kinds(client: TestClient) -> list[str]:
@@ -199,86 +167,18 @@ class TestRotation:
         )
 
 
-class Peer:
-    """node-b on a real sshd, which lets in what its view of the cluster says."""
-
-    def __init__(self, root: Path) -> None:
-        self.sshd = LoopbackSshd(root)
-        config = root / "sshd_config"
-        config.write_text(f"{config.read_text()}ListenAddress 127.0.0.2\n")
-        self.host_key = " ".join((root / "host_key.pub").read_text().split()[:2])
-        (root / "known_hosts").write_text(f"[127.0.0.2]:{self.sshd.port} {self.host_key}\n")
-        program = f"env PYTHONPATH={REPOSITORY} {sys.executable} -m nodeagent.receive"
-        self.receiver = f"{program} --relay {self.sshd.relay} --state {self.sshd.state}"
-        self.sshd.start()
-
-    def follow(self, agent: EnrolledAgent) -> None:
-        """Take one heartbeat and write authorized_keys as the agent does."""
-        view = beat(agent, ssh_host_keys=(self.host_key,)).view
-        text = ssh_files._authorized_keys(view.peers, self.receiver)
-        (self.sshd.root / "authorized_keys").write_text(text)
-
-    def files(self, identity: Path) -> SshFiles:
-        """Return what a node reaches it with."""
-        return SshFiles(identity, self.sshd.root / "known_hosts", self.sshd.run)
-
-    def ping(self, identity: Path) -> None:
-        """Reach the receiver over a fresh connection with this key; raises `Unreachable`."""
-        address = PeerAddress("node-b", "127.0.0.2", "root", self.sshd.port)
-        link = PeerLink(address, self.files(identity))
-        try:
-            link.ask({"op": "ping"})
-        finally:
-            link.close()
-
-
-@pytest.fixture
-def peer(tmp_path: Path) -> Iterator[Peer]:
-    """Run node-b's sshd."""
-    made = Peer(tmp_path / "p")
-    yield made
-    made.sshd.stop()
-
-
-@pytest.fixture
-def loopback(
-    agents: dict[str, EnrolledAgent], peer: Peer, sqlite_database: Database
-) -> dict[str, EnrolledAgent]:
-    """Put both nodes on the loopback, where that sshd is; the API takes no such address."""
-    with sqlite_database.write() as session:
-        for name, address in (("node-a", "127.0.0.1"), ("node-b", "127.0.0.2")):
-            row = session.get_one(NodeRow, name)
-            row.address, row.ssh_port = address, peer.sshd.port
-            session.add(row)
-    return agents
-
-
 @as_root
 def test_a_key_is_replaced_and_no_login_fails_meanwhile(
     pair: TestClient, loopback: dict[str, EnrolledAgent], peer: Peer, tmp_path: Path
 ) -> None:
     """With a real sshd: at every moment the key in use is let in, in the end the old is not."""
-    key = SshKey(tmp_path / "a")
-    key.make()
-    first, old = key.public_key(), tmp_path / "old"
+    node = Rotating(loopback["node-a"], peer, tmp_path / "a")
+    key, old = node.key, tmp_path / "old"
+    first = key.public_key()
     shutil.copy(key.file, old)
-    beat(loopback["node-a"], ssh_public_key=first)
     peer.follow(loopback["node-b"])
-    notes: list[tuple[str, str]] = []
-    rotation = KeyRotation(
-        key, peer.files(key.file), lambda *note: notes.append(note), lambda: None
-    )
     pair.post(f"{SSH}/node-a/rotation")
-    until_s = time.monotonic() + LIMIT_S
-    while shown(pair)["is_rotating"]:
-        assert time.monotonic() < until_s, notes
-        public, following = key.shown()
-        answer = beat(loopback["node-a"], ssh_public_key=public, ssh_next_public_key=following)
-        rotation.follow(answer.ssh_replace, answer.view.peers)
-        peer.ping(key.file)
-        peer.follow(loopback["node-b"])
-        peer.ping(key.file)
-    rotation.stop()
+    node.rotate(pair, loopback["node-b"])
     assert key.public_key() != first
     assert shown(pair)["client_key"]["fingerprint"] == fingerprint(key.public_key())
     peer.follow(loopback["node-b"])
@@ -292,21 +192,16 @@ def test_a_peer_that_does_not_let_it_in_holds_the_rotation_up(
     pair: TestClient, loopback: dict[str, EnrolledAgent], peer: Peer, tmp_path: Path
 ) -> None:
     """The old key stays in use, the reason is noted; cancelled, the new one is thrown away."""
-    key = SshKey(tmp_path / "a")
-    key.make()
+    node = Rotating(loopback["node-a"], peer, tmp_path / "a")
+    key, notes, rotation = node.key, node.notes, node.rotation
     first = key.public_key()
-    beat(loopback["node-a"], ssh_public_key=first)
     peer.follow(loopback["node-b"])
-    notes: list[tuple[str, str]] = []
-    rotation = KeyRotation(
-        key, peer.files(key.file), lambda *note: notes.append(note), lambda: None
-    )
     pair.post(f"{SSH}/node-a/rotation")
     until_s = time.monotonic() + LIMIT_S
     while not notes:
         assert time.monotonic() < until_s
         answer = beat(loopback["node-a"], ssh_public_key=key.public_key())  # the next: never shown
-        rotation.follow(answer.ssh_replace, answer.view.peers)
+        rotation.follow(answer.ssh_replace, answer.ssh_replace_by, answer.view.peers)
         peer.follow(loopback["node-b"])
     assert notes[0][0] == "ssh-rotation-waits"
     assert "node-b" in notes[0][1]
@@ -315,7 +210,7 @@ def test_a_peer_that_does_not_let_it_in_holds_the_rotation_up(
     while key.next_file.exists():
         assert time.monotonic() < until_s
         answer = beat(loopback["node-a"], ssh_public_key=key.public_key())
-        rotation.follow(answer.ssh_replace, answer.view.peers)
+        rotation.follow(answer.ssh_replace, answer.ssh_replace_by, answer.view.peers)
     rotation.stop()
     assert key.public_key() == first
     peer.ping(key.file)

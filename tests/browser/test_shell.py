@@ -28,6 +28,7 @@ SIGNED_IN = [
     "/tls",
     "/ssh",
     "/ssh/node-a/setup",
+    "/ssh/node-a/key",
     "/mail",
     "/mail/recipient-domains",
     "/mail/routes/new",

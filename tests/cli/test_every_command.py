@@ -34,6 +34,7 @@ ARGUMENTS = {
     "settings set": ["domain=a.tld"],
     "ssh setup-cancel": ["1"],
     "ssh test": ["node-a", "node-b"],
+    "ssh use-key": ["node-a", FILE],
     "users add": ["olga", "--role", "Operator"],
     "users role": ["olga", "Operator"],
     "vips add": ["198.51.100.100", "--router-id", "51"],

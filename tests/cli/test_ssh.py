@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
@@ -16,6 +17,7 @@ from nodeagent.core.ssh_wire import PeerTestLine, PeerTestReport, PeerTestStep, 
 from tests.cli.conftest import Operator
 from tests.fakes.cluster_agents import enrol_agents
 from tests.fakes.enrolled_agent import HOST_KEY, SSH_KEY, EnrolledAgent
+from tests.fakes.private_keys import make_key
 
 
 @pytest.fixture
@@ -40,6 +42,26 @@ def test_keys_are_listed_and_a_rotation_is_asked_for(
     again = paired("ssh", "keep", "node-a")
     assert (again.code, "under way" in again.err) == (1, True)
     assert paired("ssh", "rotate", "node-b").code == 1
+
+
+def test_a_key_of_the_users_own_is_given_from_a_file(
+    agent: EnrolledAgent, paired: Operator, tmp_path: Path
+) -> None:
+    """Its passphrase comes from the environment; the list says whose it is."""
+    del agent
+    private, public = make_key(passphrase="open it")
+    file = tmp_path / "key"
+    file.write_text(private)
+    locked = paired("ssh", "use-key", "node-a", str(file))
+    assert (locked.code, "has a passphrase" in locked.err) == (1, True)
+    paired.set(RELAYCTL_SSH_PASSPHRASE="open it")
+    given = paired("ssh", "use-key", "node-a", str(file), "--passphrase")
+    shown = str(fingerprint(public))
+    assert given.out == f"node-a was given the key {shown}.\n", given.err
+    listed = paired.json("ssh", "list")[0]
+    assert (listed["next_key"]["fingerprint"], listed["next_key"]["given_by"]) == (shown, "admin")
+    assert "given by admin" in " ".join(paired("ssh", "list").out.split())
+    assert paired("ssh", "keep", "node-a").code == 0
 
 
 @contextmanager

@@ -75,7 +75,7 @@ class TwinClient:
         """Fail: the twin asks for none."""
         raise AssertionError(message)
 
-    route_test = report_route_test = peer_test = report_peer_test = no_errand
+    route_test = report_route_test = peer_test = report_peer_test = given_key = no_errand
 
     def report_switchover(self, result: wire.SwitchoverResult) -> None:
         """Report how a switchover ended."""

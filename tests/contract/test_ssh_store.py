@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.fernet import Fernet
 from sqlalchemy import text
 
+from controlplane.core.private_keys import read_private_key
 from controlplane.errors import Conflict, NotFound
 from controlplane.node_setup.installer import Cancelled
 from controlplane.node_setup.recipe import SetupStep
-from controlplane.store import node_setups, node_tests, peer_tests, ssh_keys
+from controlplane.store import given_keys, node_setups, node_tests, peer_tests, ssh_keys
 from controlplane.store.audit import Actor
+from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.ownership_tables import AgentRow, NodeSetupRow, PeerTestRow
 from controlplane.store.reports import store_report
 from nodeagent.core.contract import HeartbeatRequest, NodeReport, Role
 from nodeagent.core.ssh_wire import PeerTestLine, PeerTestReport, PeerTestStep
 from tests.fakes.enrolled_agent import HOST_KEY, SSH_KEY
+from tests.fakes.private_keys import make_key
 
 ADMIN = Actor("admin", "192.0.2.1")
 NEW_KEY = HOST_KEY
@@ -78,6 +82,68 @@ class TestRotation:
         with enrolled.write() as session, pytest.raises(Conflict):
             ssh_keys.request_rotation(session, "node-a", ADMIN)
         assert to_replace(enrolled) is None
+
+
+class TestGivenKeys:
+    """A key that a user brought along: sealed, then erased, on both databases."""
+
+    @staticmethod
+    def rows(database: Database) -> list[tuple[str, bool]]:
+        """Return whose keys are known, and whether the private half is still there."""
+        with database.read() as session:
+            found = session.execute(
+                text("SELECT given_by, private_sealed FROM given_ssh_keys ORDER BY given_at")
+            ).all()
+        return [(str(by), sealed is not None) for by, sealed in found]
+
+    def test_it_is_sealed_until_it_is_in_use(self, enrolled: Database) -> None:
+        """A heartbeat that shows it as the next one erases nothing yet."""
+        box = SecretBox(Fernet.generate_key())
+        key = read_private_key(make_key()[0])
+        with enrolled.write() as session:
+            for _ in range(2):
+                ssh_keys.give_key(session, box, "node-a", key, ADMIN)
+        with enrolled.read() as session:
+            assert ssh_keys.to_use(session, "node-a") == key.public
+            assert given_keys.private_half(session, box, "node-a", key.public) == key.private
+            stored = session.execute(text("SELECT private_sealed FROM given_ssh_keys")).scalar_one()
+            assert key.private not in stored
+            for other in (("node-b", key.public), ("node-a", NEW_KEY)):
+                with pytest.raises(NotFound):
+                    given_keys.private_half(session, box, *other)
+        show(enrolled, SSH_KEY, key.public)
+        assert self.rows(enrolled) == [("admin", True)]
+        show(enrolled, key.public)
+        assert (self.rows(enrolled), to_replace(enrolled)) == ([("admin", False)], None)
+        show(enrolled, NEW_KEY)
+        assert self.rows(enrolled) == []
+
+    def test_a_cancelled_one_that_its_node_still_shows_keeps_its_name(
+        self, enrolled: Database
+    ) -> None:
+        """The node may have finished in this very moment; the private half is erased at once."""
+        key = read_private_key(make_key()[0])
+        with enrolled.write() as session:
+            ssh_keys.give_key(session, SecretBox(Fernet.generate_key()), "node-a", key, ADMIN)
+        show(enrolled, SSH_KEY, key.public)
+        with enrolled.write() as session:
+            ssh_keys.cancel_rotation(session, "node-a", ADMIN)
+        assert self.rows(enrolled) == [("admin", False)]
+        show(enrolled, SSH_KEY)
+        assert self.rows(enrolled) == []
+
+    def test_a_second_key_is_told_from_the_one_in_use(self, enrolled: Database) -> None:
+        """Who brought the present one stays known until the other is in use."""
+        box = SecretBox(Fernet.generate_key())
+        first, second = (read_private_key(make_key()[0]) for _ in range(2))
+        with enrolled.write() as session:
+            ssh_keys.give_key(session, box, "node-a", first, ADMIN)
+        show(enrolled, first.public)
+        with enrolled.write() as session:
+            ssh_keys.give_key(session, box, "node-a", second, Actor("olga"))
+        assert self.rows(enrolled) == [("admin", False), ("olga", True)]
+        show(enrolled, second.public)
+        assert self.rows(enrolled) == [("olga", False)]
 
 
 class TestPeerTests:

@@ -27,6 +27,7 @@ from controlplane.store.audit import Actor
 from controlplane.store.cluster_tables import CertificateRow
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import TRACE_LOCK, Database
+from controlplane.store.ownership_tables import GivenKeyRow
 from controlplane.store.reports import add_event, store_report
 from controlplane.store.trace_intake import take_batch
 from controlplane.store.user_sessions import LoginRules, issue_session
@@ -51,6 +52,7 @@ from tests.fakes.people import (
     open_session,
 )
 from tests.fakes.postfix_queue import queue_id
+from tests.fakes.private_keys import body_of, make_key
 from tests.fakes.traces import accepted, batch, entry
 from tests.gui.conftest import OWN_PAGE, post, token_of
 
@@ -202,6 +204,10 @@ def test_no_secret_comes_back(
     route = {"next_hop": "mx.test", "username": "relay-user", "password": ROUTE_PASSWORD}
     admin = bearer(attacked.cookies["relay_session"])
     assert attacked.put("/api/v1/routes/@x.test", json=route, headers=admin).status_code == 201
+    given = attacked.put(
+        "/api/v1/ssh/node-a/key", json={"private_key": make_key()[0]}, headers=admin
+    )
+    assert given.status_code == 200, given.text
     factor, codes = give_second_factor(sqlite_database, "olga", rules)
     token = make_token(sqlite_database, "olga", Scope.READ)
     enrolment = attacked.post("/api/v1/nodes/node-b/enrolment-token", headers=admin).json()["token"]
@@ -218,7 +224,7 @@ def test_no_secret_comes_back(
 
 
 def _stored_secrets(database: Database, box: SecretBox) -> set[str]:
-    """Return every hash and sealed value, and the private key that Postfix gets."""
+    """Return every hash and sealed value, and the private keys of Postfix and of a node."""
     with database.read() as session:
         found = {row.password_hash for row in _all(session, UserRow)}
         found |= {row.token_sha256 for row in _all(session, UserSessionRow)}
@@ -227,6 +233,8 @@ def _stored_secrets(database: Database, box: SecretBox) -> set[str]:
         found |= {row.secret_sealed for row in _all(session, SecondFactorRow)}
         for certificate in _all(session, CertificateRow):
             found |= {certificate.key_sealed, box.open(certificate.key_sealed).splitlines()[1]}
+        for given in _all(session, GivenKeyRow):
+            found |= {given.private_sealed, *body_of(box.open(given.private_sealed))}
     assert len(found) > 15
     return found
 

@@ -15,10 +15,12 @@ from controlplane.store.peer_tests import take_report
 from nodeagent.core.ssh_wire import PeerTestLine, PeerTestReport, PeerTestStep, fingerprint
 from tests.fakes.cluster_agents import enrol_agents
 from tests.fakes.enrolled_agent import HOST_KEY, SSH_KEY
+from tests.fakes.private_keys import body_of, make_key
 from tests.gui.conftest import post
 from tests.gui.test_mail import HOSTILE, HTMX, open_as
 
 ROTATE, KEEP = "/ssh/node-a/rotation", "/ssh/node-a/rotation/cancel"
+OWN_KEY = "/ssh/node-a/key"
 TEST = "/ssh/node-a/tests/node-b"
 
 
@@ -77,6 +79,36 @@ def test_a_node_without_a_key_has_none_to_replace(enrolled: TestClient) -> None:
     assert "root@198.51.100.12" in refused.text
 
 
+def test_a_key_of_the_users_own_is_given_and_never_shown_again(
+    enrolled: TestClient, sqlite_database: Database
+) -> None:
+    """A refusal keeps nothing of what was pasted; afterwards there is the fingerprint, and who."""
+    private, public = make_key(passphrase="open it")
+    assert OWN_KEY in enrolled.get("/ssh").text
+    assert "erased here" in enrolled.get(OWN_KEY).text
+    for typed, words in (
+        ({"private_key": private, "passphrase": "no"}, "The passphrase does not open"),
+        ({"private_key": public, "passphrase": ""}, "This is a public key"),
+        ({"private_key": "", "passphrase": ""}, "Paste a private key"),
+    ):
+        refused = post(enrolled, OWN_KEY, **typed)
+        assert (refused.status_code, words in refused.text) == (422, True), refused.text
+        assert not any(line in refused.text for line in body_of(private))
+    assert agent_row(sqlite_database).ssh_replace is None
+    given = post(enrolled, OWN_KEY, private_key=private, passphrase="open it")
+    assert (given.status_code, given.headers["location"]) == (303, "/ssh")
+    page = enrolled.get("/ssh").text
+    assert "node-a was given the key." in page
+    assert str(fingerprint(public)) in page
+    assert "given by admin" in page
+    assert OWN_KEY not in page
+    assert not any(line in page for line in body_of(private))
+    assert agent_row(sqlite_database).ssh_replace == SSH_KEY
+    busy = post(enrolled, OWN_KEY, private_key=make_key()[0])
+    assert (busy.status_code, "is being replaced already" in busy.text) == (409, True)
+    assert enrolled.get("/ssh/node-c/key").status_code == 404
+
+
 def report(database: Database, number: int, **values: Any) -> None:
     """Have node-a report on a test."""
     with database.write() as session:
@@ -130,6 +162,9 @@ def test_buttons_and_calls_are_for_their_roles(
     assert "root@198.51.100.11" in page
     assert (f'action="{TEST}"' in page) is may_test
     assert "/rotation" not in page
+    assert OWN_KEY not in page
+    assert visitor.get(OWN_KEY).status_code == 403
+    assert post(visitor, OWN_KEY, private_key=make_key()[0]).status_code == 403
     assert post(visitor, TEST).status_code == (303 if may_test else 403)
     assert post(visitor, ROTATE).status_code == 403
     assert agent_row(sqlite_database).ssh_replace is None
