@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, status
+from fastapi import APIRouter, Query, status
 from fastapi import Path as PathKey
+from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field, SecretStr
 from sqlmodel import Session
 
@@ -15,8 +16,9 @@ from controlplane.api.permissions import READ, AdminCaller, OperateCaller
 from controlplane.core.names import BadValue
 from controlplane.core.private_keys import BadPassphrase, KeyPair, read_private_key
 from controlplane.errors import Invalid
-from controlplane.store import agents, given_keys, node_tests, peer_tests, ssh_keys
+from controlplane.store import agents, given_keys, host_keys, node_tests, peer_tests, ssh_keys
 from controlplane.store.cluster import ClusterStore
+from controlplane.store.cluster_tables import NodeRow
 from controlplane.store.crypto import SecretBoxDep
 from controlplane.store.nouns import NODES
 from controlplane.store.ownership_tables import AgentRow, GivenKeyRow, PeerTestRow
@@ -25,6 +27,7 @@ from nodeagent.core.ssh_wire import PeerTestLine, fingerprint
 
 router = APIRouter(prefix="/api/v1/ssh", tags=["ssh"])
 
+OnlyPins = Annotated[bool, Query(description="Only what users pinned or revoked.")]
 TestKey = Annotated[int, PathKey(ge=1, le=2**31 - 1, description="The test's number.")]
 
 
@@ -47,6 +50,14 @@ class ClientKeyView(SshKeyView):
     given_at: datetime | None = None
 
 
+class PinnedKeyView(SshKeyView):
+    """A host key that a user vouches for, or wants nobody to trust."""
+
+    is_revoked: bool
+    given_by: str
+    given_at: datetime
+
+
 class NodeSshView(BaseModel):
     """How one node is reached and what it shows; nothing is made up for a node not enrolled."""
 
@@ -59,7 +70,13 @@ class NodeSshView(BaseModel):
     next_key: ClientKeyView | None = Field(description="The key that will replace that one.")
     is_rotating: bool = Field(description="A new key was asked for and is not in use yet.")
     rotation_asked_at: datetime | None
-    host_keys: list[SshKeyView] = Field(description="What its sshd shows to its peers.")
+    host_keys: list[SshKeyView] = Field(description="What its agent says that its sshd shows.")
+    pinned_host_keys: list[PinnedKeyView] = Field(
+        description="What users said of its host keys. One that is pinned overrides `host_keys`."
+    )
+    host_key_finding: str | None = Field(
+        description="Why its peers cannot trust what it shows, and what to do; null: they can.",
+    )
 
 
 class GivenKeyBody(Body):
@@ -79,6 +96,14 @@ class GivenKeyBody(Body):
             raise Invalid(None, {"passphrase": str(bad)}) from None
         except BadValue as bad:
             raise Invalid(None, {"private_key": str(bad)}) from None
+
+
+class KnownHostsBody(Body):
+    """Lines of a known_hosts file (sshd(8)) that name nodes by address and SSH port."""
+
+    known_hosts: str = Field(
+        examples=["198.51.100.12 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExample"]
+    )
 
 
 class PeerTestBody(Body):
@@ -149,6 +174,27 @@ def cancel_rotation(name: NodeKey, caller: AdminCaller, store: StoreDep) -> Node
         return _one(store, session, name)
 
 
+@router.get("/known-hosts", response_class=PlainTextResponse, dependencies=[READ])
+def read_known_hosts(store: StoreDep, *, only_pins: OnlyPins = False) -> str:
+    """Return the host keys that the nodes trust of each other, as a known_hosts file."""
+    with store.database.read() as session:
+        return host_keys.known_hosts(session, only_pins=only_pins)
+
+
+@router.put("/known-hosts")
+def put_known_hosts(
+    body: KnownHostsBody, caller: AdminCaller, store: StoreDep
+) -> list[NodeSshView]:
+    """Pin host keys of nodes by known_hosts lines of yours; they replace the ones before.
+
+    Of a node with a pinned key nothing else is trusted, whatever its agent reports. A line with
+    `@revoked` takes a key out. Hashed names are read; patterns and `@cert-authority` are refused.
+    """
+    with store.database.write() as session:
+        host_keys.put_known_hosts(session, body.known_hosts, caller.actor)
+        return ssh_views(store, session)
+
+
 @router.post("/tests", status_code=status.HTTP_201_CREATED, responses=NOT_FOUND)
 def test_peer(body: PeerTestBody, caller: OperateCaller, store: StoreDep) -> PeerTestView:
     """Have a node take each step of a push to a peer, without pushing anything.
@@ -171,6 +217,7 @@ def read_peer_test(number: TestKey, store: StoreDep) -> PeerTestView:
 def ssh_views(store: ClusterStore, session: Session) -> list[NodeSshView]:
     """Return what is known of SSH on each node, by name."""
     known = {row.name: row for row in agents.list_agents(session)}
+    pinned = host_keys.pinned(session)
     return [
         NodeSshView(
             node=node.name,
@@ -178,6 +225,7 @@ def ssh_views(store: ClusterStore, session: Session) -> list[NodeSshView]:
             ssh_user=node.ssh_user,
             ssh_port=node.ssh_port,
             **_keys(known.get(node.name), given_keys.of_node(session, node.name)),
+            **_pins(known.get(node.name), pinned[node.name]),
         )
         for node in store.read_items(session, NODES)
     ]
@@ -203,6 +251,23 @@ def _keys(row: AgentRow | None, given: dict[str, GivenKeyRow]) -> dict[str, obje
             SshKeyView(type=key.split(" ")[0], fingerprint=fingerprint(key))
             for key in row.ssh_host_keys
         ],
+    }
+
+
+def _pins(agent: AgentRow | None, row: NodeRow) -> dict[str, object]:
+    keys = agent.ssh_host_keys if agent is not None and agents.is_active(agent) else []
+    return {
+        "pinned_host_keys": [
+            PinnedKeyView(
+                type=one["key"].split(" ")[0],
+                fingerprint=fingerprint(one["key"]),
+                is_revoked=one["is_revoked"],
+                given_by=one["given_by"],
+                given_at=datetime.fromtimestamp(one["given_at"], UTC),
+            )
+            for one in row.ssh_pins
+        ],
+        "host_key_finding": host_keys.finding(row, keys),
     }
 
 

@@ -70,6 +70,19 @@ REFUSALS: Final = (
     N_("The passphrase does not open this private key."),
     N_("This RSA key has %(bits)s bits; %(needed)s are the least."),
     N_("This key is neither Ed25519 nor RSA, nor ECDSA with P-256, P-384 or P-521."),
+    N_("This is too long: over %(number)s characters."),
+    N_("Line %(line)s: this key is both trusted and revoked."),
+    N_("Line %(line)s: certificate authorities are not supported; give the hosts' own keys."),
+    N_("Line %(line)s: this marker is not supported; give the hosts' own keys."),
+    N_("Line %(line)s: patterns are not supported; give the node's address."),
+    N_("Line %(line)s: this is no public host key (Ed25519, ECDSA or RSA)."),
+    N_("Line %(line)s is not a host, a key type and a key."),
+    N_("Line %(line)s names no node by its address and SSH port."),
+    N_("These lines leave no trusted host key of %(node)s; pin another one."),
+    N_(
+        "%(node)s reports other host keys than those pinned or left of them: compare them on the "
+        "host itself, then correct the known_hosts lines, or look who else answers there."
+    ),
     N_("%(node)s is enrolled already; revoke its key first."),
     N_("%(node)s is being set up already; wait for its end or cancel it."),
     N_("Setup %(number)s has ended already."),

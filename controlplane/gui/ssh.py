@@ -9,9 +9,12 @@ from fastapi import Response
 from controlplane.api.cluster_access import NodeKey, StoreDep
 from controlplane.api.ssh import (
     GivenKeyBody,
+    KnownHostsBody,
     PeerTestBody,
     TestKey,
     give_key,
+    put_known_hosts,
+    read_known_hosts,
     read_peer_test,
     ssh_views,
 )
@@ -60,6 +63,18 @@ OWN_KEY: Final = Form(
     ),
     submit=N_("Use this key"),
 )
+KNOWN_HOSTS: Final = Form(
+    (
+        Field(
+            "known_hosts",
+            N_("Lines of known_hosts"),
+            hint=N_("One a host key: the node's address (with a port: [address]:port), type, key."),
+            widget=Widget.FILE_TEXT,
+            attributes={"rows": "10", "autocomplete": "off", "spellcheck": "false"},
+        ),
+    ),
+    submit=N_("Trust these"),
+)
 
 
 @router.get("/ssh")
@@ -79,6 +94,25 @@ def rotate(name: NodeKey, shell: AdminShell, store: StoreDep) -> Response:
     except ControlPlaneError as error:
         return _listing(shell, store, error)
     return shell.done("/ssh", shell.text(N_("%(node)s was asked for a new key."), node=name))
+
+
+@router.get("/ssh/known-hosts")
+def known_hosts_page(shell: ReadShell, store: StoreDep) -> Response:
+    """Show which host keys the nodes trust, and what users said of them."""
+    lines = read_known_hosts(store, only_pins=True)
+    return _known_hosts_page(shell, store, KNOWN_HOSTS.filled({"known_hosts": lines}))
+
+
+@router.post("/ssh/known-hosts")
+def pin_by_form(shell: AdminShell, posted: Posted, store: StoreDep) -> Response:
+    """Replace what users said of host keys."""
+    form = KNOWN_HOSTS.posted(posted)
+    try:
+        body = KnownHostsBody(known_hosts=form.text("known_hosts"))
+        put_known_hosts(body, shell.signed_in, store)
+    except ControlPlaneError as error:
+        return _known_hosts_page(shell, store, form.refused(error), status=error.status)
+    return shell.done("/ssh", shell.text(N_("The host keys to trust are saved.")))
 
 
 @router.get("/ssh/{name}/key")
@@ -138,6 +172,13 @@ def test_page(number: TestKey, shell: ReadShell, store: StoreDep) -> Response:
 
 def _own_key_page(shell: Shell, name: str, form: FilledForm, *, status: int = 200) -> Response:
     return shell.page("ssh_key.html", status=status, node=name, form=form)
+
+
+def _known_hosts_page(
+    shell: Shell, store: ClusterStore, form: FilledForm, *, status: int = 200
+) -> Response:
+    in_use = read_known_hosts(store)
+    return shell.page("ssh_known_hosts.html", status=status, form=form, in_use=in_use)
 
 
 def _listing(shell: Shell, store: ClusterStore, error: ControlPlaneError | None = None) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -18,6 +19,7 @@ from controlplane.relayctl.output import (
     print_json,
     print_line,
     print_list,
+    print_note,
 )
 from controlplane.relayctl.session_commands import secret
 
@@ -34,12 +36,17 @@ def _key(view: dict[str, Any] | None) -> str:
     return f"{view['fingerprint'] or 'unreadable'} ({view['type']}{whose})"
 
 
+def _pin(view: dict[str, Any]) -> str:
+    return f"{'revoked: ' if view['is_revoked'] else ''}{_key(view)}"
+
+
 _COLUMNS: Columns = {
     "NODE": "node",
     "REACHED AT": lambda one: f"{one['ssh_user']}@{one['address']} port {one['ssh_port']}",
     "ITS KEY": lambda one: _key(one["client_key"]),
     "NEW KEY": lambda one: _key(one["next_key"]) if one["is_rotating"] else None,
     "HOST KEYS": lambda one: [_key(key) for key in one["host_keys"]],
+    "PINNED": lambda one: [_pin(key) for key in one["pinned_host_keys"]],
 }
 
 
@@ -84,6 +91,31 @@ def keep_key(name: Name, *, as_json: JsonFlag = False) -> None:
     with connect() as client:
         client.delete(path_of("ssh", name, "rotation"))
     print_done({"kept": name}, f"{name} keeps its key.", as_json=as_json)
+
+
+@ssh.command("known-hosts")
+def show_known_hosts(
+    *, pins: Annotated[bool, typer.Option("--pins", help="Only lines of yours.")] = False
+) -> None:
+    """Print the host keys that the nodes trust of each other, as a known_hosts file."""
+    with connect() as client:
+        text = client.get_text(f"/ssh/known-hosts?only_pins={str(pins).lower()}")
+    sys.stdout.write(text)
+
+
+@ssh.command("pin")
+def pin_host_keys(
+    lines: Annotated[Path, typer.Argument(help='Lines of known_hosts; "-": stdin.')],
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """Pin host keys of nodes by known_hosts lines of yours; they replace the ones before."""
+    with connect() as client:
+        answer = client.put("/ssh/known-hosts", {"known_hosts": read_text(lines)})
+    for node in answer if not as_json else ():
+        if node["host_key_finding"]:
+            print_note(node["host_key_finding"])
+    print_done(answer, "The host keys to trust are saved.", as_json=as_json)
 
 
 @ssh.command("test")

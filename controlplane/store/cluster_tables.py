@@ -25,7 +25,10 @@ class ClusterRow(SQLModel, table=True):
 
 
 class NodeRow(SQLModel, table=True):
-    """One relay host as the administrator wants it; what it says of itself is kept elsewhere."""
+    """One relay host as the administrator wants it; what it says of itself is kept elsewhere.
+
+    `ssh_pins` are host keys that users vouch for or revoked (`host_keys`).
+    """
 
     __tablename__ = "nodes"
 
@@ -40,6 +43,9 @@ class NodeRow(SQLModel, table=True):
     hostname: str | None = Field(default=None, max_length=255)
     is_maintenance: bool = False
     assigned_version: int | None = None
+    ssh_pins: list[dict[str, Any]] = Field(
+        default_factory=list, sa_column=Column(JSON, nullable=False)
+    )
 
 
 class VipRow(SQLModel, table=True):

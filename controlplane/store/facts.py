@@ -12,6 +12,7 @@ from typing import Protocol
 from sqlalchemy import select
 from sqlmodel import Session, col
 
+from controlplane.core.known_hosts import Pin
 from controlplane.errors import NotFound
 from controlplane.store.cluster_tables import (
     CLUSTER_ID,
@@ -21,6 +22,7 @@ from controlplane.store.cluster_tables import (
     VipRow,
 )
 from controlplane.store.crypto import SecretBox
+from controlplane.store.host_keys import pins_of
 from controlplane.store.sealed_files import open_files
 from nodeagent.core.contract import ConfigBundle, Timings
 
@@ -35,6 +37,7 @@ class NodeFacts:
     ssh_port: int = 22
     config_version: int | None = None
     is_maintenance: bool = False
+    ssh_pins: tuple[Pin, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,4 +104,5 @@ def _facts(row: NodeRow) -> NodeFacts:
         ssh_port=row.ssh_port,
         config_version=row.assigned_version,
         is_maintenance=row.is_maintenance,
+        ssh_pins=pins_of(row),
     )

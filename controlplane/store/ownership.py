@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlmodel import Session
 
+from controlplane.core.known_hosts import trusted
 from controlplane.errors import Forbidden, Invalid, NotFound, Recovering
 from controlplane.store import (
     agents,
@@ -266,7 +267,9 @@ def _peer(
         ssh_port=peer.ssh_port,
         ssh_public_key=row.ssh_public_key if row is not None and is_trusted else None,
         ssh_next_public_key=row.ssh_next_public_key if row is not None and is_trusted else None,
-        ssh_host_keys=tuple(row.ssh_host_keys) if row is not None and is_trusted else (),
+        ssh_host_keys=(
+            trusted(row.ssh_host_keys, peer.ssh_pins) if row is not None and is_trusted else ()
+        ),
         holds_vips=(seen[1].holds_vips or ()) if seen is not None else (),
         last_seen_s=seen[0] if seen is not None else None,
     )

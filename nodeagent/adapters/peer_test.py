@@ -127,11 +127,12 @@ def _host_key(run: _Run) -> str:
     matching = [key for key in shown if key in peer.ssh_host_keys]
     if not matching:
         raise StepFailed(
-            f"It shows {_fingerprints(shown)}, but {peer.name} reported "
-            f"{_fingerprints(peer.ssh_host_keys)}: another host answers at {peer.address}, or its "
-            "host keys are new and its agent does not run."
+            f"It shows {_fingerprints(shown)}, but of {peer.name} only "
+            f"{_fingerprints(peer.ssh_host_keys)} is trusted: another host answers at "
+            f"{peer.address}, its host keys are new and its agent does not run, or other keys are "
+            "pinned."
         )
-    return f"It shows the host key that {peer.name} reported: {_fingerprints(matching[:1])}."
+    return f"It shows the host key of {peer.name} that is trusted: {_fingerprints(matching[:1])}."
 
 
 def _scan(peer: PeerView) -> tuple[str, ...]:

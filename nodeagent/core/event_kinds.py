@@ -47,6 +47,7 @@ CONTROL_PLANE_KINDS: Final = {
     "receipt-conflict": "After a restore, a node remembers a receipt as another node's.",
     "recovered": "After a restore all nodes have reported.",
     "restored": "The database came from a backup; leases wait for all nodes.",
+    "ssh-host-keys-pinned": "Somebody changed which host keys of a node its peers trust.",
     "ssh-keys": "A node shows new SSH keys.",
     "ssh-rotation-requested": "Somebody asked for a new SSH key of a node.",
     "ssh-rotated": "A node uses its new SSH key; its peers let the old one in no longer.",

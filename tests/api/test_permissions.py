@@ -68,6 +68,7 @@ ADMINS = {
     ("post", "/api/v1/nodes/{name}/confirm-dead"),
     ("post", "/api/v1/ssh/{name}/rotation"),
     ("put", "/api/v1/ssh/{name}/key"),
+    ("put", "/api/v1/ssh/known-hosts"),
     ("post", "/api/v1/ssh/{name}/host-key"),
     ("post", "/api/v1/ssh/{name}/setups"),
     ("delete", "/api/v1/ssh/setups/{number}"),

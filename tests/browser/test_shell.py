@@ -29,6 +29,7 @@ SIGNED_IN = [
     "/ssh",
     "/ssh/node-a/setup",
     "/ssh/node-a/key",
+    "/ssh/known-hosts",
     "/mail",
     "/mail/recipient-domains",
     "/mail/routes/new",

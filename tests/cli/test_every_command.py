@@ -13,7 +13,7 @@ from controlplane.relayctl.output import visible
 from controlplane.relayctl.profile import Profile, save_profile
 from tests.cli.conftest import Operator
 
-TEXT_ONLY = {"lists export", "trace export", "config export"}
+TEXT_ONLY = {"lists export", "trace export", "config export", "ssh known-hosts"}
 """What they print is a file."""
 FILE = "FILE"
 ARGUMENTS = {
@@ -32,6 +32,7 @@ ARGUMENTS = {
     "routes try": ["@a.tld", "b@b.tld"],
     "sessions revoke": ["--others"],
     "settings set": ["domain=a.tld"],
+    "ssh pin": [FILE],
     "ssh setup-cancel": ["1"],
     "ssh test": ["node-a", "node-b"],
     "ssh use-key": ["node-a", FILE],

@@ -64,6 +64,26 @@ def test_a_key_of_the_users_own_is_given_from_a_file(
     assert paired("ssh", "keep", "node-a").code == 0
 
 
+def test_host_keys_are_pinned_from_a_file(
+    agent: EnrolledAgent, paired: Operator, tmp_path: Path
+) -> None:
+    """What is printed can be given again; a node that shows something else is named."""
+    del agent
+    other = " ".join(make_key()[1].split()[:2])
+    file = tmp_path / "pins"
+    assert paired("ssh", "known-hosts").out == f"198.51.100.11 {HOST_KEY}\n"
+    assert paired("ssh", "known-hosts", "--pins").out == ""
+    file.write_text(f"198.51.100.11 {other}\n")
+    pinned = paired("ssh", "pin", str(file))
+    assert pinned.out == "The host keys to trust are saved.\n", pinned.err
+    assert "node-a reports other host keys" in pinned.err
+    assert paired("ssh", "known-hosts", "--pins").out == file.read_text()
+    file.write_text("node-a is no address")
+    refused = paired("ssh", "pin", str(file))
+    assert (refused.code, "Line 1" in refused.err) == (1, True)
+    assert paired("ssh", "known-hosts").out == f"198.51.100.11 {other}\n"
+
+
 @contextmanager
 def answering(agent: EnrolledAgent, *, is_ok: bool) -> Iterator[None]:
     """Have node-a answer each test with one step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tests.gui.conftest import post
 from tests.gui.test_mail import HOSTILE, HTMX, open_as
 
 ROTATE, KEEP = "/ssh/node-a/rotation", "/ssh/node-a/rotation/cancel"
+HOST_KEYS = "/ssh/known-hosts"
 OWN_KEY = "/ssh/node-a/key"
 TEST = "/ssh/node-a/tests/node-b"
 
@@ -107,6 +109,29 @@ def test_a_key_of_the_users_own_is_given_and_never_shown_again(
     busy = post(enrolled, OWN_KEY, private_key=make_key()[0])
     assert (busy.status_code, "is being replaced already" in busy.text) == (409, True)
     assert enrolled.get("/ssh/node-c/key").status_code == 404
+
+
+def test_host_keys_are_pinned_and_a_mismatch_is_named(
+    enrolled: TestClient, sqlite_database: Database
+) -> None:
+    """What was typed stays when it is refused; what is in use stands above it."""
+    other = " ".join(make_key()[1].split()[:2])
+    assert f"198.51.100.11 {HOST_KEY}" in html.unescape(enrolled.get(HOST_KEYS).text)
+    wrong = post(enrolled, HOST_KEYS, known_hosts=f"192.0.2.9 {other}")
+    assert wrong.status_code == 422
+    assert "Line 1 names no node by its address and SSH port." in wrong.text
+    assert f"192.0.2.9 {other}" in html.unescape(wrong.text)
+    done = post(enrolled, HOST_KEYS, known_hosts=f"198.51.100.11 {other}")
+    assert (done.status_code, done.headers["location"]) == (303, "/ssh")
+    page = enrolled.get("/ssh").text
+    assert str(fingerprint(other)) in page
+    assert "node-a reports other host keys than those pinned" in page
+    assert html.unescape(enrolled.get(HOST_KEYS).text).count(f"198.51.100.11 {other}") == 2
+    assert post(enrolled, HOST_KEYS, known_hosts="").status_code == 303
+    assert "node-a reports other host keys" not in enrolled.get("/ssh").text
+    reader = open_as(enrolled, sqlite_database, UserRole.READ_ONLY)
+    assert "Your own lines" not in reader.get(HOST_KEYS).text
+    assert post(reader, HOST_KEYS, known_hosts="").status_code == 403
 
 
 def report(database: Database, number: int, **values: Any) -> None:

@@ -1,4 +1,4 @@
-"""Add SSH keys that users bring along for nodes."""
+"""Add SSH keys that users bring along for nodes, and host keys that they vouch for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add an empty table."""
+    """Add an empty table, and an empty list to each node."""
     op.create_table(
         "given_ssh_keys",
         sa.Column("node", sa.String(63), primary_key=True),
@@ -22,3 +22,5 @@ def upgrade() -> None:
         sa.Column("given_by", sa.String(64), nullable=False),
         sa.Column("given_at", sa.Float(), nullable=False),
     )
+    pins = sa.Column("ssh_pins", sa.JSON(), nullable=False, server_default="[]")
+    op.add_column("nodes", pins)
