@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 ED25519 = ("-t", "ed25519")
+SHORTEST_LINE = 32
 
 
 def make_key(*options: str, passphrase: str = "") -> tuple[str, str]:
@@ -19,5 +20,9 @@ def make_key(*options: str, passphrase: str = "") -> tuple[str, str]:
 
 
 def body_of(pem: str) -> list[str]:
-    """Return the lines of a key that are its secret; none of them may come out anywhere."""
-    return [line for line in pem.splitlines() if line and not line.startswith("-----")]
+    """Return the lines of a key that are its secret; none of them may come out anywhere.
+
+    The last one may be so short that it stands elsewhere by chance.
+    """
+    lines = (line for line in pem.splitlines() if not line.startswith("-----"))
+    return [line for line in lines if len(line) >= SHORTEST_LINE]
