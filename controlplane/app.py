@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from controlplane import __version__
-from controlplane.api.agent_auth import RefusalLog
+from controlplane.api.agent_auth import Proofs, RefusalLog
 from controlplane.api.body_limit import CONTENT_TOO_LARGE, MIB, BodyLimit, larger_limits
 from controlplane.api.error_handlers import install_error_handlers
 from controlplane.api.permissions import declare_permissions
@@ -22,6 +22,7 @@ from controlplane.job_log import JobLog
 from controlplane.node_setup.recipe import Recipe
 from controlplane.settings import Settings
 from controlplane.store.engine import Database
+from controlplane.store.heartbeats import gather_heartbeats
 from nodeagent.core.contract import Refusal
 
 DESCRIPTION = """
@@ -104,6 +105,8 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     app.state.settings = settings
     app.state.database = database
     app.state.refusals = RefusalLog()
+    app.state.proofs = Proofs()
+    app.state.heartbeats = gather_heartbeats(database)
     app.state.live = Live()
     app.state.charts = ChartCache()
     app.state.job_log = JobLog()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Request, status
+from fastapi import APIRouter, Body, Depends, Request, Response, status
 from fastapi.responses import PlainTextResponse
 from pydantic import SecretStr
+from starlette.concurrency import run_in_threadpool
 
-from controlplane.api.agent_auth import NodeDep, record_refusal
+from controlplane.api.agent_auth import NodeDep, SenderDep, record_refusal
 from controlplane.api.cluster_access import NOT_FOUND, StoreDep
 from controlplane.api.permissions import OPEN
 from controlplane.api.user_auth import SettingsDep, client_address
@@ -18,6 +19,8 @@ from controlplane.store.audit import Actor
 from controlplane.store.crypto import SecretBoxDep
 from controlplane.store.engine import DatabaseDep
 from controlplane.store.facts import StoredFacts
+from controlplane.store.group_commit import GroupCommit
+from controlplane.store.heartbeats import Heartbeat, Outcome
 from controlplane.store.ownership import Ownership
 from controlplane.store.reports import add_event
 from controlplane.store.trace_intake import take_in_parts
@@ -77,14 +80,19 @@ def enrol(
     return EnrolAnswer(node=body.node, instance_id=known, ca_pem=authority)
 
 
-@router.post(AGENT_API["heartbeat"])
-def heartbeat(
-    body: wire.HeartbeatRequest, request: Request, node: NodeDep, ownership: OwnershipDep
-) -> wire.HeartbeatAnswer:
+@router.post(AGENT_API["heartbeat"], response_model=wire.HeartbeatAnswer)
+async def heartbeat(
+    body: wire.HeartbeatRequest, request: Request, sender: SenderDep, database: DatabaseDep
+) -> Response:
     """Report, perhaps renew the own lease, and read everything an agent acts on."""
-    answer = ownership.heartbeat(node, body)
+    beats: GroupCommit[Heartbeat, Outcome] = request.app.state.heartbeats
+    outcome = await beats.join(Heartbeat(sender.node, body, sender.public_key_pem))
+    if isinstance(outcome, Unauthenticated | Forbidden):
+        await run_in_threadpool(record_refusal, request, database, sender.node, outcome.detail)
+    if isinstance(outcome, Exception):
+        raise outcome
     request.app.state.on_report()
-    return answer
+    return Response(outcome.model_dump_json(), media_type="application/json")
 
 
 @router.post(AGENT_API["reconcile"])

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from controlplane.api.agent_auth import RefusalLog, authenticated_node
+from controlplane.api.agent_auth import RefusalLog, authenticated_node, proved_sender
 from controlplane.api.user_auth import Caller, any_caller
 from controlplane.core.permissions import Permission, refusal
 from controlplane.errors import Forbidden, PasswordChangeRequired, SetupFailed
@@ -94,7 +94,7 @@ def _declared(dependant: Dependant) -> Iterator[Permission]:
     call: Any = dependant.call
     if isinstance(call, Requires):
         yield call.permission
-    elif call is authenticated_node:
+    elif call in {authenticated_node, proved_sender}:
         yield Permission.AGENT
     elif call is open_to_anybody:
         yield Permission.NONE

@@ -92,16 +92,15 @@ def enrol(session: Session, request: EnrolRequest) -> AgentRow:
     return row
 
 
-def signing_key(session: Session, node: str) -> Ed25519PublicKey:
-    """Return the key that the node's requests must be signed with."""
-    row = session.get(AgentRow, node)
+def active_key(node: str, row: AgentRow | None) -> str:
+    """Return the PEM of the key that the node's requests must be signed with."""
     if row is None or row.public_key_pem is None:
         raise Unauthenticated(f"{node} is not enrolled.")
     if row.struck_off_at is not None:
         raise Forbidden(f"{node} was struck off; it must be enrolled anew.")
     if row.revoked_at is not None:
         raise Forbidden(f"The key of {node} was revoked; it must be enrolled anew.")
-    return load_public_key(row.public_key_pem)
+    return row.public_key_pem
 
 
 def load_public_key(pem: str) -> Ed25519PublicKey:

@@ -7,7 +7,8 @@ and the simulator's twin has facts of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import cached_property
+from typing import Any, Final, Protocol
 
 from sqlalchemy import select
 from sqlmodel import Session, col
@@ -23,13 +24,24 @@ from controlplane.store.cluster_tables import (
 )
 from controlplane.store.crypto import SecretBox
 from controlplane.store.host_keys import pins_of
+from controlplane.store.last_made import LastMade
 from controlplane.store.sealed_files import open_files
 from nodeagent.core.contract import ConfigBundle, Timings
+
+_NODE: Final = (
+    col(NodeRow.name),
+    col(NodeRow.address),
+    col(NodeRow.ssh_user),
+    col(NodeRow.ssh_port),
+    col(NodeRow.assigned_version),
+    col(NodeRow.is_maintenance),
+    col(NodeRow.ssh_pins),
+)
 
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """One node as the administrators want it."""
+    """One node as the administrators want it; in the order of `_NODE`."""
 
     name: str
     address: str
@@ -48,38 +60,51 @@ class ClusterFacts:
     timings: Timings = field(default_factory=Timings)
     nodes: tuple[NodeFacts, ...] = ()
 
+    @cached_property
+    def by_name(self) -> dict[str, NodeFacts]:
+        """The nodes by their names; one that no administrator described is missing."""
+        return {node.name: node for node in self.nodes}
+
     def node(self, name: str) -> NodeFacts | None:
         """Return the facts of one node, None when no administrator described it."""
-        return next((node for node in self.nodes if node.name == name), None)
+        return self.by_name.get(name)
 
 
-class FactsReader(Protocol):
+class ClusterReader(Protocol):
     """Reads the administrators' wishes in the transaction of `session`."""
 
     def cluster(self, session: Session) -> ClusterFacts:
         """Return everything but config files."""
 
+
+class FactsReader(ClusterReader, Protocol):
+    """Reads config files too."""
+
     def bundle(self, session: Session, node: str) -> ConfigBundle:
         """Return the files assigned to `node`; `NotFound` when there are none."""
 
 
-class StoredFacts:
-    """Reads the facts from the tables behind the REST API."""
+class StoredCluster:
+    """Reads the facts from the tables behind the REST API; makes them anew when those changed."""
 
-    def __init__(self, box: SecretBox) -> None:
-        self._box = box
+    def __init__(self) -> None:
+        self._facts = LastMade(_make_facts)
 
     def cluster(self, session: Session) -> ClusterFacts:
         """Return everything but config files."""
         cluster = session.get(ClusterRow, CLUSTER_ID)
-        settings = cluster.settings if cluster is not None else {}
-        nodes = session.execute(select(NodeRow).order_by(col(NodeRow.name))).scalars()
+        timings = cluster.settings.get("timings", {}) if cluster is not None else {}
         vips = session.execute(select(col(VipRow.address)).order_by(col(VipRow.address))).scalars()
-        return ClusterFacts(
-            vips=tuple(vips),
-            timings=Timings.model_validate(settings.get("timings", {})),
-            nodes=tuple(_facts(node) for node in nodes),
-        )
+        nodes = session.execute(select(*_NODE).order_by(col(NodeRow.name))).all()
+        return self._facts.of((timings, tuple(vips), list(nodes)))
+
+
+class StoredFacts(StoredCluster):
+    """Reads and opens the nodes' config files as well."""
+
+    def __init__(self, box: SecretBox) -> None:
+        super().__init__()
+        self._box = box
 
     def bundle(self, session: Session, node: str) -> ConfigBundle:
         """Return the files assigned to `node`; `NotFound` when there are none."""
@@ -96,13 +121,10 @@ class StoredFacts:
         )
 
 
-def _facts(row: NodeRow) -> NodeFacts:
-    return NodeFacts(
-        name=row.name,
-        address=row.address,
-        ssh_user=row.ssh_user,
-        ssh_port=row.ssh_port,
-        config_version=row.assigned_version,
-        is_maintenance=row.is_maintenance,
-        ssh_pins=pins_of(row),
+def _make_facts(source: tuple[dict[str, Any], tuple[str, ...], list[Any]]) -> ClusterFacts:
+    timings, vips, nodes = source
+    return ClusterFacts(
+        vips=vips,
+        timings=Timings.model_validate(timings),
+        nodes=tuple(NodeFacts(*node[:-1], pins_of(node)) for node in nodes),
     )

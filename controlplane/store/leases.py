@@ -14,10 +14,23 @@ the node takes its mail back, then finds another generation and does nothing.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, exists, false, null, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    case,
+    exists,
+    false,
+    null,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
 from sqlalchemy.sql.dml import Update
 from sqlmodel import Session, col
 
@@ -63,18 +76,29 @@ def is_held(claim: Claim) -> ColumnElement[bool]:
     )
 
 
-def renew(session: Session, node: str, generation: int, duration_s: float) -> bool:
-    """Extend the node's own lease if it holds it unexpired, ungranted, at `generation`."""
+def renew(
+    session: Session, claims: Collection[tuple[str, int]], duration_s: float
+) -> set[tuple[str, int]]:
+    """Extend each own lease that its node holds unexpired, ungranted, at that generation.
+
+    `claims` are nodes with the generations that they believe in; returned are those extended.
+    """
+    if not claims:
+        return set()
     statement = (
         update(LeaseRow)
         .where(
-            is_held(Claim(node, node, generation)),
+            tuple_(col(LeaseRow.queue), col(LeaseRow.generation)).in_(claims),
+            col(LeaseRow.holder) == col(LeaseRow.queue),
+            ~_HAS_EXPIRED,
             col(LeaseRow.granted_to).is_(null()),
             _IS_TRUSTED,
         )
         .values(expires_at=_NOW + duration_s)
+        .returning(col(LeaseRow.queue), col(LeaseRow.generation))
     )
-    return _change(session, statement) is not None
+    changed = session.execute(statement, execution_options={"synchronize_session": False})
+    return {(queue, generation) for queue, generation in changed}
 
 
 def acquire(session: Session, queue: str, node: str, duration_s: float) -> LeaseView | None:
@@ -181,7 +205,31 @@ def ensure_lease(session: Session, queue: str) -> LeaseRow:
 
 def read_leases(session: Session) -> tuple[LeaseView, ...]:
     """Return all leases by queue."""
-    rows = session.execute(select(*_VIEW).order_by(col(LeaseRow.queue)))
+    return _views(session, true())
+
+
+def read_leases_of_interest(
+    session: Session, nodes: Collection[str], queues: Collection[str]
+) -> tuple[LeaseView, ...]:
+    """Return the leases of `queues`, and those that any of `nodes` has or may take."""
+    condition = or_(
+        col(LeaseRow.queue).in_(queues),
+        and_(col(LeaseRow.holder).in_(nodes), col(LeaseRow.holder) != col(LeaseRow.queue)),
+        col(LeaseRow.granted_to).in_(nodes),
+    )
+    return _views(session, condition)
+
+
+def known_generations(session: Session, queues: Collection[str]) -> dict[str, int]:
+    """Return, by queue, the highest generation of which this database has heard."""
+    statement = select(
+        col(LeaseRow.queue), col(LeaseRow.generation), col(LeaseRow.seen_generation)
+    ).where(col(LeaseRow.queue).in_(queues))
+    return {queue: max(own, seen) for queue, own, seen in session.execute(statement)}
+
+
+def _views(session: Session, condition: ColumnElement[bool]) -> tuple[LeaseView, ...]:
+    rows = session.execute(select(*_VIEW).where(condition).order_by(col(LeaseRow.queue)))
     return tuple(LeaseView.model_validate(dict(row)) for row in rows.mappings())
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Final, TypeVar
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlmodel import Session, col
 
 from controlplane.errors import Conflict, NotFound
 from controlplane.store import agents
-from controlplane.store.clock import read_clock_s
+from controlplane.store.clock import database_now, read_clock_s
 from controlplane.store.ownership_tables import NodeTestRow
 from controlplane.store.reports import TEXT_LENGTH, stored_text
 
@@ -63,12 +63,20 @@ def is_over(session: Session, row: NodeTestRow) -> bool:
 
 def waiting(session: Session, table: type[TestT], node: str) -> int | None:
     """Return the number of the test that this node shall carry out."""
-    statement = select(col(table.id)).where(
-        col(table.node) == node,
-        col(table.finished_at).is_(None),
-        col(table.requested_at) > read_clock_s(session) - WAIT_S,
+    return all_waiting(session, table).get(node)
+
+
+def all_waiting(session: Session, table: type[TestT]) -> dict[str, int]:
+    """Return, by node, the number of the test that it shall carry out."""
+    statement = (
+        select(col(table.node), func.min(col(table.id)))
+        .where(
+            col(table.finished_at).is_(None),
+            col(table.requested_at) > database_now() - WAIT_S,
+        )
+        .group_by(col(table.node))
     )
-    return session.execute(statement.order_by(col(table.id)).limit(1)).scalar_one_or_none()
+    return dict(session.execute(statement).all())
 
 
 def finish(session: Session, row: NodeTestRow, *, is_ok: bool, text: str) -> None:

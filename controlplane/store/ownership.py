@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from sqlmodel import Session
 
-from controlplane.core.known_hosts import trusted
 from controlplane.errors import Forbidden, Invalid, NotFound, Recovering
 from controlplane.store import (
     agents,
@@ -19,21 +18,20 @@ from controlplane.store import (
     receipts,
     reports,
     route_tests,
-    ssh_keys,
     switchovers,
 )
 from controlplane.store.engine import Database
-from controlplane.store.facts import ClusterFacts, FactsReader, NodeFacts
+from controlplane.store.facts import FactsReader
+from controlplane.store.heartbeats import Heartbeat, Heartbeats
 from controlplane.store.leases import Claim
 from controlplane.store.ownership_tables import (
     INSTANCE_ID,
     AgentRow,
     InstanceRow,
     PeerTestRow,
-    RouteTestRow,
 )
+from controlplane.store.views import read_peers, remember_peers
 from nodeagent.core import contract as wire
-from nodeagent.core.lease import retired_keep_s
 from nodeagent.core.route_wire import RouteTestResult
 from nodeagent.core.ssh_wire import PeerTestReport, PeerTestWish
 
@@ -44,34 +42,14 @@ class Ownership:
     def __init__(self, database: Database, facts: FactsReader) -> None:
         self._database = database
         self._facts = facts
+        self._heartbeats = Heartbeats(database, facts)
 
     def heartbeat(self, node: str, request: wire.HeartbeatRequest) -> wire.HeartbeatAnswer:
         """Store the report, renew when asked to and possible, and show the view."""
-        with self._database.write() as session:
-            facts = self._facts.cluster(session)
-            ssh_keys.take_over(session, node, request)
-            reports.store_report(session, node, request.report)
-            known = reports.store_events(session, node, request.events)
-            is_recovering = instance.ensure_instance(session).is_recovering
-            if not is_recovering:
-                self._note_generation(session, node, request)
-            renewed = request.renew and leases.renew(
-                session, node, request.generation, facts.timings.lease_duration_s
-            )
-            removable: tuple[int, ...] = ()
-            if request.kept_receipts and not is_recovering:
-                keep_s = retired_keep_s(facts.timings)
-                removable = receipts.removable(session, request.kept_receipts, keep_s)
-            return wire.HeartbeatAnswer(
-                view=self._view(session, node, facts),
-                renewed=renewed,
-                acknowledged_events=known,
-                removable_receipts=removable,
-                route_test=node_tests.waiting(session, RouteTestRow, node),
-                peer_test=node_tests.waiting(session, PeerTestRow, node),
-                ssh_replace=ssh_keys.to_replace(session, node),
-                ssh_replace_by=ssh_keys.to_use(session, node),
-            )
+        (outcome,) = self._heartbeats.take([Heartbeat(node, request)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     def reconcile(self, node: str, request: wire.ReconcileRequest) -> wire.ReconcileAnswer:
         """Acquire the own lease and name the owners of the pending mail, in one transaction."""
@@ -156,10 +134,11 @@ class Ownership:
         """Return the peer that the node shall test, as its view has it; raises NotFound."""
         with self._database.read() as session:
             row = node_tests.own(session, PeerTestRow, node, number, peer_tests.WHAT)
-            for peer in _peers(session, node, self._facts.cluster(session)):
-                if peer.name == row.peer:
-                    return PeerTestWish(id=number, peer=peer)
-            raise NotFound(f"{row.peer} is no peer of {node} any more.")
+            known = read_peers(session, self._facts.cluster(session), remember_peers())
+            peer = known.by_name.get(row.peer)
+            if peer is None or peer.name == node:
+                raise NotFound(f"{row.peer} is no peer of {node} any more.")
+            return PeerTestWish(id=number, peer=peer)
 
     def report_peer_test(self, node: str, report: PeerTestReport) -> None:
         """Note the steps of a peer test that its node has done."""
@@ -185,34 +164,6 @@ class Ownership:
         if lease is not None:
             return wire.LeaseAnswer(lease=lease)
         return wire.LeaseAnswer(lease=None, reason=_claim_refusal(session, claim))
-
-    @staticmethod
-    def _note_generation(session: Session, node: str, request: wire.HeartbeatRequest) -> None:
-        seen = max(request.generation, request.report.generation)
-        if leases.note_seen_generation(session, node, seen):
-            text = (
-                f"{node} has seen generation {seen}, this database has not: it is older than the "
-                "cluster; run `relay-controlplane restore --adopt-database`."
-            )
-            data = {"generation": seen}
-            reports.add_event(session, "generation-below-seen", text, node=node, data=data)
-
-    @staticmethod
-    def _view(session: Session, node: str, facts: ClusterFacts) -> wire.ClusterView:
-        current = instance.ensure_instance(session)
-        mine = facts.node(node)
-        return wire.ClusterView(
-            instance_id=current.instance_id,
-            is_recovering=current.is_recovering,
-            node=node,
-            vips=facts.vips,
-            timings=facts.timings,
-            config_version=mine.config_version if mine is not None else None,
-            leases=leases.read_leases(session),
-            peers=_peers(session, node, facts),
-            switchover=switchovers.current_switchover(session),
-            is_maintenance=mine.is_maintenance if mine is not None else False,
-        )
 
 
 def refusal_reason(session: Session, queue: str, node: str) -> str:
@@ -240,36 +191,3 @@ def _refuse_while_recovering(session: Session) -> None:
     row = session.get(InstanceRow, INSTANCE_ID)
     if row is not None and row.is_recovering:
         raise Recovering
-
-
-def _peers(session: Session, node: str, facts: ClusterFacts) -> tuple[wire.PeerView, ...]:
-    seen = reports.read_reports(session)
-    rows = {row.name: row for row in agents.list_agents(session)}
-    return tuple(
-        _peer(peer, rows.get(peer.name), seen.get(peer.name))
-        for peer in facts.nodes
-        if peer.name != node and not _is_struck_off(rows.get(peer.name))
-    )
-
-
-def _is_struck_off(row: AgentRow | None) -> bool:
-    return row is not None and row.struck_off_at is not None
-
-
-def _peer(
-    peer: NodeFacts, row: AgentRow | None, seen: tuple[float, wire.NodeReport] | None
-) -> wire.PeerView:
-    is_trusted = row is not None and agents.is_active(row)
-    return wire.PeerView(
-        name=peer.name,
-        address=peer.address,
-        ssh_user=peer.ssh_user,
-        ssh_port=peer.ssh_port,
-        ssh_public_key=row.ssh_public_key if row is not None and is_trusted else None,
-        ssh_next_public_key=row.ssh_next_public_key if row is not None and is_trusted else None,
-        ssh_host_keys=(
-            trusted(row.ssh_host_keys, peer.ssh_pins) if row is not None and is_trusted else ()
-        ),
-        holds_vips=(seen[1].holds_vips or ()) if seen is not None else (),
-        last_seen_s=seen[0] if seen is not None else None,
-    )

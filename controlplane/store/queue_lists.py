@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from sqlalchemy import delete, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
 from controlplane.store.clock import read_clock_s
 from controlplane.store.queue_tables import QueueActionItemRow, QueueListRow, QueueMessageRow
 from controlplane.store.receipts import owned_elsewhere, rows_of
 from controlplane.store.reports import stored_text
+from controlplane.store.upserts import upsert
 from nodeagent.core.names import is_queue_id
 from nodeagent.core.queue_contract import HOST_LENGTH, ItemState, QueuedMessage, QueueReport
 
@@ -68,10 +68,7 @@ def _store_messages(session: Session, node: str, report: QueueReport) -> None:
         return
     _take_from_others(session, node, list(own))
     rows = [_values(node, report.session, one) for one in own.values()]
-    make = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = make(QueueMessageRow)
-    news = {name: statement.excluded[name] for name in rows[0] if name not in _KEYS}
-    session.execute(statement.on_conflict_do_update(index_elements=_KEYS, set_=news), rows)
+    upsert(session, QueueMessageRow, _KEYS, rows)
 
 
 def _take_from_others(session: Session, node: str, ids: Sequence[str]) -> None:

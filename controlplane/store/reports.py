@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select, update
 from sqlmodel import Session, col
 
 from controlplane.store.clock import read_clock_s
 from controlplane.store.ownership_tables import EventRow, LeaseRow, NodeReportRow
-from nodeagent.core.contract import EventReport, NodeReport
+from controlplane.store.upserts import upsert
+from nodeagent.core.contract import EventReport, NodeReport, PushReport
 from nodeagent.core.queue_contract import LATEST_S
 
+_NOTE_PUSH: Final = (
+    update(LeaseRow)
+    .where(col(LeaseRow.queue) == bindparam("of_node"))
+    .values(
+        {
+            name: bindparam(name)
+            for name in (
+                "push_peer",
+                "push_generation",
+                "push_sequence",
+                "push_messages",
+                "push_at",
+            )
+        }
+    )
+)
 ID_LENGTH: Final = 64
 KIND_LENGTH: Final = 64
 TEXT_LENGTH: Final = 2000
@@ -21,23 +38,36 @@ TEXT_LENGTH: Final = 2000
 
 def store_report(session: Session, node: str, report: NodeReport) -> None:
     """Keep the node's newest report, and its newest push on its lease."""
+    store_reports(session, [(node, report)])
+
+
+def store_reports(session: Session, reports: Iterable[tuple[str, NodeReport]]) -> None:
+    """Keep reports in their order, the newest of each node, and its newest push on its lease."""
     now_s = read_clock_s(session)
-    row = session.get(NodeReportRow, node)
-    if row is None:
-        row = NodeReportRow(node=node, seen_at=now_s)
-    row.seen_at = now_s
-    row.report = report.model_dump(mode="json")
-    session.add(row)
-    lease = session.get(LeaseRow, node)
-    if report.pushes and lease is not None:
-        push = min(report.pushes, key=lambda one: one.age_s)
-        lease.push_peer = push.peer
-        lease.push_generation = push.generation
-        lease.push_sequence = push.sequence
-        lease.push_messages = push.messages
-        lease.push_at = now_s - push.age_s
-        session.add(lease)
-    session.flush()
+    newest = dict(reports)
+    rows = [
+        {"node": node, "seen_at": now_s, "report": report.model_dump(mode="json")}
+        for node, report in newest.items()
+    ]
+    upsert(session, NodeReportRow, ["node"], rows)
+    pushed = [
+        _push_values(node, min(report.pushes, key=lambda one: one.age_s), now_s)
+        for node, report in newest.items()
+        if report.pushes
+    ]
+    if pushed:
+        session.connection().execute(_NOTE_PUSH, pushed)
+
+
+def _push_values(node: str, push: PushReport, now_s: float) -> dict[str, Any]:
+    return {
+        "of_node": node,
+        "push_peer": push.peer,
+        "push_generation": push.generation,
+        "push_sequence": push.sequence,
+        "push_messages": push.messages,
+        "push_at": now_s - push.age_s,
+    }
 
 
 def read_reports(session: Session) -> dict[str, tuple[float, NodeReport]]:
@@ -82,6 +112,11 @@ def store_events(session: Session, node: str, events: Sequence[EventReport]) -> 
             )
         )
     session.flush()
+    return event_ids(events)
+
+
+def event_ids(events: Sequence[EventReport]) -> tuple[str, ...]:
+    """Return the ids of events as the node knows them, each once."""
     return tuple(dict.fromkeys(event.id for event in events))
 
 

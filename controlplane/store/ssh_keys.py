@@ -23,39 +23,33 @@ from nodeagent.core.contract import HeartbeatRequest
 from nodeagent.core.ssh_wire import fingerprint
 
 
-def take_over(session: Session, node: str, request: HeartbeatRequest) -> None:
-    """Take over the SSH keys that the node shows; what changed becomes an event."""
-    row = session.get(AgentRow, node)
-    if row is None:
-        return
+def take_over(session: Session, row: AgentRow, request: HeartbeatRequest) -> None:
+    """Take over the SSH keys that the node of `row` shows; what changed becomes an event."""
     before = (row.ssh_public_key, list(row.ssh_host_keys))
-    was_next = row.ssh_next_public_key
-    row.ssh_public_key = _key(request.ssh_public_key) or row.ssh_public_key
-    row.ssh_next_public_key = _key(request.ssh_next_public_key)
-    row.ssh_host_keys = [
-        key for key in request.ssh_host_keys if agents.is_ssh_key(key)
-    ] or row.ssh_host_keys
-    if row.ssh_replace is not None and row.ssh_public_key != row.ssh_replace:
+    next_key = _key(request.ssh_next_public_key)
+    shown = (
+        _key(request.ssh_public_key) or row.ssh_public_key,
+        [key for key in request.ssh_host_keys if agents.is_ssh_key(key)] or before[1],
+    )
+    is_rotated = row.ssh_replace is not None and shown[0] != row.ssh_replace
+    has_new_key = (shown[0], next_key) != (before[0], row.ssh_next_public_key)
+    if shown == before and not has_new_key and not is_rotated:
+        return
+    row.ssh_public_key, row.ssh_host_keys = shown
+    row.ssh_next_public_key = next_key
+    if is_rotated:
         _end_rotation(session, row)
-    elif (row.ssh_public_key, list(row.ssh_host_keys)) != before:
-        add_event(session, "ssh-keys", f"{node} has new SSH keys.", node=node)
+    elif shown != before:
+        add_event(session, "ssh-keys", f"{row.name} has new SSH keys.", node=row.name)
     session.add(row)
     session.flush()
-    if (row.ssh_public_key, row.ssh_next_public_key) != (before[0], was_next):
+    if has_new_key:
         _keep_given(session, row)
 
 
-def to_replace(session: Session, node: str) -> str | None:
-    """Return the key that this node shall replace."""
-    row = session.get(AgentRow, node)
-    return None if row is None else row.ssh_replace
-
-
-def to_use(session: Session, node: str) -> str | None:
+def to_use(session: Session, row: AgentRow) -> str | None:
     """Return the key of a user's that this node shall use instead; None: one that it makes."""
-    if to_replace(session, node) is None:
-        return None
-    given = given_keys.waiting(session, node)
+    given = given_keys.waiting(session, row.name)
     return None if given is None else given.public_key
 
 

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import BaseModel, ValidationError
 
 from nodeagent.core import contract as wire
+from nodeagent.core.brief import KnownPeers
 from nodeagent.core.enrol_wire import EnrolAnswer, EnrolRequest
 from nodeagent.core.queue_contract import QueueAnswer, QueueReport
 from nodeagent.core.route_wire import RouteTestQuestion, RouteTestResult, RouteTestWish
@@ -59,6 +60,7 @@ class ControlPlaneClient:
 
     def __init__(self, url: str, ca_pem: str, token: Callable[[], str]) -> None:
         self._token = token
+        self._known_peers = KnownPeers()
         self._client = httpx2.Client(
             base_url=url,
             verify=_pinned_context(ca_pem),
@@ -110,8 +112,10 @@ class ControlPlaneClient:
             raise Unreachable("The control plane's answer cannot be read.") from error
 
     def heartbeat(self, request: wire.HeartbeatRequest, timeout_s: float) -> wire.HeartbeatAnswer:
-        """Report, perhaps renew, and read the view."""
-        return self._call("heartbeat", request, wire.HeartbeatAnswer, timeout_s)
+        """Report, perhaps renew, and read the view; for one thread at a time."""
+        asked = request.model_copy(update={"known_peers": self._known_peers.tag})
+        answer = self._call("heartbeat", asked, wire.HeartbeatAnswer, timeout_s)
+        return self._known_peers.complete(answer)
 
     def reconcile(self, request: wire.ReconcileRequest) -> wire.ReconcileAnswer:
         """Acquire the own lease and learn who owns the pending mail."""

@@ -219,6 +219,7 @@ class HeartbeatRequest(Wire):
     ssh_next_public_key: str | None = None
     ssh_host_keys: tuple[str, ...] = ()
     kept_receipts: tuple[ReceiptKey, ...] = ()  # their mail lies retired here for long enough
+    known_peers: str | None = None  # the last answer's `peers_tag`: answer briefly (`core.brief`)
 
 
 class HeartbeatAnswer(Wire):
@@ -236,6 +237,8 @@ class HeartbeatAnswer(Wire):
     peer_test: Number | None = None  # a peer that this node shall test, the same way
     ssh_replace: str | None = None  # the own public key that another shall replace
     ssh_replace_by: str | None = None  # a user's key that shall do so; None: one that is made here
+    peers_tag: str = ""  # names the lasting facts of all peers, as they are now
+    is_brief: bool = False  # the view's peers are those whose signs of life count, no others
 
 
 class ReconcileRequest(Wire):

@@ -21,6 +21,7 @@ from controlplane.store.cluster import ClusterStore
 from controlplane.store.cluster_tables import NodeRow
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
+from controlplane.store.heartbeats import gather_heartbeats
 from controlplane.store.passwords import PasswordCost
 from controlplane.store.user_sessions import LoginRules
 from controlplane.store.users import FIRST_PASSWORD, change_password, ensure_first_admin
@@ -59,6 +60,7 @@ def app(shared_app: FastAPI, sqlite_database: Database, settings: Settings) -> F
     ensure_first_admin(sqlite_database, CHEAP)
     shared_app.state.settings = settings
     shared_app.state.database = sqlite_database
+    shared_app.state.heartbeats = gather_heartbeats(sqlite_database)
     box = SecretBox(Fernet.generate_key())
     ClusterStore(sqlite_database, box).ensure_certificate()
     shared_app.state.secret_box = box

@@ -23,12 +23,14 @@ from controlplane.store.engine import Database
 from controlplane.store.leases import read_leases
 from controlplane.store.schema import migrate
 from nodeagent.core import contract as wire
+from nodeagent.core.brief import KnownPeers
 from tests.fakes.ownership_worlds import DURATION_S, NODES, RealWorld, TwinWorld
 from tests.fakes.postgres import PostgresServer
 
 SLACK_S = 60.0
 IDS = tuple(f"4fQ1x{number}Bcdfgz{number}" for number in range(6))
 nodes = st.sampled_from(NODES)
+vips = st.sampled_from(("198.51.100.100", "198.51.100.101"))
 some_ids = st.lists(st.sampled_from(IDS), unique=True, max_size=4).map(tuple)
 offsets = st.sampled_from((0,) * 10 + (-1, 1))
 strangers = st.sampled_from((None,) * 5 + NODES)
@@ -45,7 +47,7 @@ def comparable(answer: Any) -> Any:
 
 def _reduced(value: Any) -> Any:
     if isinstance(value, dict):
-        left_out = {"instance_id", "last_seen_s"}
+        left_out = {"instance_id", "last_seen_s", "peers_tag"}
         return {
             name: _reduced_field(name, item) for name, item in value.items() if name not in left_out
         }
@@ -76,6 +78,9 @@ class OwnershipMachine(RuleBasedStateMachine):
         self.backups: tuple[Any, Any] | None = None
         self.is_restored = False
         self.generations: dict[str, int] = {}
+        self.known = {
+            world: {node: KnownPeers() for node in NODES} for world in (self.real, self.twin)
+        }
 
     def teardown(self) -> None:
         """Close this run's connections."""
@@ -119,6 +124,30 @@ class OwnershipMachine(RuleBasedStateMachine):
             report=report, renew=renew, generation=self.generation(node) + offset
         )
         self.both("heartbeat", node, request)
+
+    @rule(node=nodes, renew=st.booleans(), mirrored=st.sets(nodes), vips=st.sets(vips))
+    def heartbeat_briefly(self, node: str, renew: bool, mirrored: set[str], vips: set[str]) -> None:
+        """Report as agents do, who are told only what is new to them or acted on."""
+        report = wire.NodeReport(
+            role=wire.Role.ACTIVE,
+            holds_vips=tuple(sorted(vips)),
+            mirrors=tuple(
+                wire.MirrorReport(queue=queue, generation=0, sequence=0, messages=0)
+                for queue in sorted(mirrored)
+            ),
+        )
+        answers = []
+        for world, known in self.known.items():
+            request = wire.HeartbeatRequest(
+                report=report,
+                renew=renew,
+                generation=self.generation(node),
+                known_peers=known[node].tag,
+            )
+            answer = world.calls.heartbeat(node, request)
+            answers.append((answer, known[node].complete(answer)))
+        assert comparable(answers[0][0]) == comparable(answers[1][0])
+        assert comparable(answers[0][1]) == comparable(answers[1][1])
 
     @rule(node=nodes)
     def reconcile(self, node: str) -> None:

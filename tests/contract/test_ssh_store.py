@@ -39,13 +39,13 @@ def show(database: Database, key: str, following: str | None = None) -> None:
     """Take over what a heartbeat of node-a shows."""
     request = HeartbeatRequest(report=REPORT, ssh_public_key=key, ssh_next_public_key=following)
     with database.write() as session:
-        ssh_keys.take_over(session, "node-a", request)
+        ssh_keys.take_over(session, session.get_one(AgentRow, "node-a"), request)
 
 
 def to_replace(database: Database) -> str | None:
     """Return the key that node-a is asked to replace."""
     with database.read() as session:
-        return ssh_keys.to_replace(session, "node-a")
+        return session.get_one(AgentRow, "node-a").ssh_replace
 
 
 class TestRotation:
@@ -70,8 +70,9 @@ class TestRotation:
     def test_a_heartbeat_that_shows_no_key_keeps_the_known_one(self, enrolled: Database) -> None:
         """An agent that cannot read its key is not locked out by that."""
         with enrolled.write() as session:
-            ssh_keys.take_over(session, "node-a", HeartbeatRequest(report=REPORT))
-            assert session.get_one(AgentRow, "node-a").ssh_public_key == SSH_KEY
+            row = session.get_one(AgentRow, "node-a")
+            ssh_keys.take_over(session, row, HeartbeatRequest(report=REPORT))
+            assert row.ssh_public_key == SSH_KEY
 
     def test_who_has_no_key_rotates_none(self, enrolled: Database) -> None:
         """Neither a stranger nor a node whose key was revoked."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from controlplane.errors import Conflict, Forbidden, Invalid, NotFound, Recovering
 from controlplane.store.facts import ClusterFacts
 from nodeagent.core import contract as wire
+from nodeagent.core.brief import is_lease_of_interest, is_sign_of_interest
 from nodeagent.core.lease import retired_keep_s
 
 
@@ -96,14 +97,16 @@ class LeaseTwin:
                 lease.seen_generation = max(lease.seen_generation, seen)
         renewed = request.renew and self._renew(node, request.generation)
         known = tuple(event.id for event in request.events)
-        return wire.HeartbeatAnswer(
+        answer = wire.HeartbeatAnswer(
             view=self._view(node),
             renewed=renewed,
             acknowledged_events=known,
             removable_receipts=tuple(
                 key.number for key in request.kept_receipts if self._is_removable(key)
             ),
+            peers_tag=repr((self.facts.nodes, sorted(self.state.struck_off))),
         )
+        return answer if request.known_peers is None else _brief(answer, request)
 
     def reconcile(self, node: str, request: wire.ReconcileRequest) -> wire.ReconcileAnswer:
         """Acquire the own lease and name the owners of the pending mail."""
@@ -392,6 +395,21 @@ class LeaseTwin:
                 )
             )
         return tuple(peers)
+
+
+def _brief(answer: wire.HeartbeatAnswer, request: wire.HeartbeatRequest) -> wire.HeartbeatAnswer:
+    view, report = answer.view, request.report
+    leases = tuple(one for one in view.leases if is_lease_of_interest(view.node, report, one))
+    if request.known_peers != answer.peers_tag:
+        shown = view.model_copy(update={"leases": leases})
+        return answer.model_copy(update={"view": shown})
+    peers = tuple(
+        peer
+        for peer in view.peers
+        if is_sign_of_interest(report, leases, peer.name, peer.holds_vips)
+    )
+    shown = view.model_copy(update={"leases": leases, "peers": peers})
+    return answer.model_copy(update={"view": shown, "is_brief": True})
 
 
 def _answer(lease: wire.LeaseView | None) -> wire.LeaseAnswer:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from controlplane.errors import ControlPlaneError
 from controlplane.store.facts import ClusterFacts, NodeFacts
 from nodeagent.core import contract as wire
+from nodeagent.core.brief import KnownPeers
 from nodeagent.errors import Refused, Unreachable
 from tests.fakes.lease_twin import LeaseTwin, TwinState
 from tests.sim.truth import Committed
@@ -80,6 +81,7 @@ class ControlPlanePort:
         self._process = process
         self._node = process.node.name
         self._server = process.world.control_plane
+        self._known_peers = KnownPeers()
 
     def _call(self, name: str, transaction: Callable[[], T]) -> T:
         self._process.point(f"before-{name}", transaction)
@@ -96,8 +98,10 @@ class ControlPlanePort:
         return answer
 
     def heartbeat(self, request: wire.HeartbeatRequest) -> wire.HeartbeatAnswer:
-        """Report, perhaps renew, and read the view."""
-        return self._call("heartbeat", lambda: self._server.store.heartbeat(self._node, request))
+        """Report, perhaps renew, and read the view, briefly as over the network."""
+        asked = request.model_copy(update={"known_peers": self._known_peers.tag})
+        answer = self._call("heartbeat", lambda: self._server.store.heartbeat(self._node, asked))
+        return self._known_peers.complete(answer)
 
     def reconcile(self, request: wire.ReconcileRequest) -> wire.ReconcileAnswer:
         """Acquire the own lease and learn who owns the pending mail."""
