@@ -44,6 +44,7 @@ from controlplane.api import (
 from controlplane.gui.routers import PAGE_ROUTERS
 
 ROUTERS: tuple[APIRouter, ...] = (
+    agent.router,  # a path is looked for in this order, and nothing is called as often
     session.router,
     profile.router,
     second_factor.router,
@@ -78,7 +79,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     overview.router,
     system.router,
     metrics.router,
-    agent.router,
     agent_queue.router,
     health.router,
     *PAGE_ROUTERS,

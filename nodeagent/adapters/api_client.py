@@ -1,4 +1,4 @@
-"""The agent's calls of the control plane: HTTPS, its own CA only, one signed token a request."""
+"""The agent's calls of the control plane: HTTPS, its own CA only, each with a signed token."""
 
 from __future__ import annotations
 

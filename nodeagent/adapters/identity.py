@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import jwt
@@ -27,9 +28,11 @@ def write_private(path: Path, data: bytes) -> None:
 class Identity:
     """The node's name, its signing key and its SSH key, below the state directory."""
 
-    def __init__(self, state_directory: Path) -> None:
+    def __init__(self, state_directory: Path, clock: Callable[[], float] = time.time) -> None:
         self._directory = state_directory
+        self._clock = clock
         self._key: Ed25519PrivateKey | None = None
+        self._token, self._signed_at_s = "", -TOKEN_LIFE_S
         self.ssh_key = SshKey(state_directory / "ssh")
 
     @property
@@ -96,16 +99,22 @@ class Identity:
         ).decode()
 
     def token(self) -> str:
-        """Return a short-lived signed token for one request (RFC 7519, EdDSA)."""
-        now_s = int(time.time())
-        claims = {
-            "iss": self.node(),
-            "aud": TOKEN_AUDIENCE,
-            "iat": now_s,
-            "exp": now_s + TOKEN_LIFE_S,
-            "jti": uuid.uuid4().hex,
-        }
-        return jwt.encode(claims, self._signing_key(), algorithm="EdDSA")
+        """Return a short-lived signed token (RFC 7519, EdDSA).
+
+        The same one is returned for half its life: the control plane checks each signature once.
+        """
+        now_s = int(self._clock())
+        if not 0 <= now_s - self._signed_at_s < TOKEN_LIFE_S // 2:
+            claims = {
+                "iss": self.node(),
+                "aud": TOKEN_AUDIENCE,
+                "iat": now_s,
+                "exp": now_s + TOKEN_LIFE_S,
+                "jti": uuid.uuid4().hex,
+            }
+            self._token = jwt.encode(claims, self._signing_key(), algorithm="EdDSA")
+            self._signed_at_s = now_s
+        return self._token
 
 
 def ssh_host_keys(directory: Path = Path("/etc/ssh")) -> tuple[str, ...]:

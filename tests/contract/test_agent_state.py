@@ -122,6 +122,21 @@ def test_a_request_token_is_signed_by_the_nodes_key(tmp_path):
     assert claims["exp"] - claims["iat"] == 60
 
 
+def test_a_request_token_is_used_for_half_its_life(tmp_path):
+    """Not longer, and not when the clock was set back: its time of issue would be to come."""
+    now_s = [1000.0]
+    identity = Identity(tmp_path, clock=lambda: now_s[0])
+    identity.make_keys()
+    identity.save_enrolment("node-a", "https://cp:8443", "pem")
+    first = identity.token()
+    now_s[0] += 29
+    assert identity.token() == first
+    now_s[0] += 1
+    second = identity.token()
+    now_s[0] -= 1
+    assert len({first, second, identity.token()}) == 3
+
+
 def test_host_keys_are_listed_without_comment(tmp_path):
     """Type and key, Ed25519 first."""
     for kind in ("rsa", "ed25519"):

@@ -182,7 +182,13 @@ class AgentProcess:
     def _report(self, observation: Observation, plan: Plan) -> None:
         generation = observation.guard.generation if observation.guard is not None else 0
         report = wire.NodeReport(
-            role=observation.role, holds_vips=observation.holds_vips, generation=generation
+            role=observation.role,
+            holds_vips=observation.holds_vips,
+            generation=generation,
+            mirrors=tuple(
+                wire.MirrorReport(queue=one.queue, generation=0, sequence=0, messages=one.messages)
+                for one in observation.mirrors
+            ),
         )
         request = wire.HeartbeatRequest(report=report, renew=plan.renew, generation=generation)
         sent_s = self.node.boot_time_s()
