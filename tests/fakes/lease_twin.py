@@ -406,7 +406,8 @@ def _brief(answer: wire.HeartbeatAnswer, request: wire.HeartbeatRequest) -> wire
     peers = tuple(
         peer
         for peer in view.peers
-        if is_sign_of_interest(report, leases, peer.name, peer.holds_vips)
+        if peer.last_seen_s is not None
+        and is_sign_of_interest(report, leases, peer.name, peer.holds_vips)
     )
     shown = view.model_copy(update={"leases": leases, "peers": peers})
     return answer.model_copy(update={"view": shown, "is_brief": True})
