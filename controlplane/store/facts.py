@@ -6,7 +6,7 @@ and the simulator's twin has facts of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, Protocol
 
@@ -126,5 +126,5 @@ def _make_facts(source: tuple[dict[str, Any], tuple[str, ...], list[Any]]) -> Cl
     return ClusterFacts(
         vips=vips,
         timings=Timings.model_validate(timings),
-        nodes=tuple(NodeFacts(*node[:-1], pins_of(node)) for node in nodes),
+        nodes=tuple(replace(NodeFacts(*node[:-1]), ssh_pins=pins_of(node)) for node in nodes),
     )

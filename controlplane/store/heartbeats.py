@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, col
 
 from controlplane.errors import ControlPlaneError, Forbidden, Unauthenticated
@@ -37,7 +37,10 @@ class Heartbeat:
     proved_by: str | None = None
 
 
-Outcome: TypeAlias = wire.HeartbeatAnswer | ControlPlaneError | IntegrityError
+Outcome: TypeAlias = wire.HeartbeatAnswer | Exception
+
+_REFUSALS: Final = (ControlPlaneError, DBAPIError, ValueError, OverflowError)
+"""The last two are Python's own, of values that a driver cannot express."""
 
 
 class Heartbeats:
@@ -54,7 +57,7 @@ class Heartbeats:
             try:
                 with session.begin_nested():
                     return self._take(session, beats)
-            except (ControlPlaneError, DBAPIError):
+            except _REFUSALS:
                 if len(beats) == 1:
                     raise
             return [self._take_alone(session, beat) for beat in beats]
@@ -63,7 +66,7 @@ class Heartbeats:
         try:
             with translated(), session.begin_nested():
                 return self._take(session, [beat])[0]
-        except (ControlPlaneError, IntegrityError) as error:
+        except _REFUSALS as error:
             return error
 
     def _take(self, session: Session, beats: Sequence[Heartbeat]) -> list[Outcome]:
@@ -147,7 +150,7 @@ def _wanted_key(session: Session, row: AgentRow | None) -> dict[str, str | None]
     """Return the fields of an answer that say which SSH key shall go, and which shall come."""
     if row is None or row.ssh_replace is None:
         return {}
-    return {"ssh_replace": row.ssh_replace, "ssh_replace_by": ssh_keys.to_use(session, row)}
+    return {"ssh_replace": row.ssh_replace, "ssh_replace_by": ssh_keys.to_use(session, row.name)}
 
 
 def _removable(

@@ -47,9 +47,9 @@ def take_over(session: Session, row: AgentRow, request: HeartbeatRequest) -> Non
         _keep_given(session, row)
 
 
-def to_use(session: Session, row: AgentRow) -> str | None:
+def to_use(session: Session, node: str) -> str | None:
     """Return the key of a user's that this node shall use instead; None: one that it makes."""
-    given = given_keys.waiting(session, row.name)
+    given = given_keys.waiting(session, node)
     return None if given is None else given.public_key
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,9 @@ REFUSING = {
     "BEGIN SELECT RAISE(ABORT, 'not node-b'); END",
     "postgresql": "ALTER TABLE node_reports ADD CONSTRAINT refuse CHECK (node <> 'node-b')",
 }
+HUGE_PUSH = wire.PushReport.model_construct(
+    peer="node-a", generation=2**70, sequence=1, age_s=1.0, messages=1, sent=1, freeze_ms=1.0
+)
 ALLOWING = {
     "sqlite": "DROP TRIGGER refuse",
     "postgresql": "ALTER TABLE node_reports DROP CONSTRAINT refuse",
@@ -145,6 +149,19 @@ class TestGroup:
         assert answered(first).renewed
         assert answered(last).renewed
         assert isinstance(refused, IntegrityError | Unavailable)
+        assert reporters(cluster) == ["node-a", "node-c"]
+
+    def test_what_no_driver_can_express_is_refused_alone(
+        self, beats: Heartbeats, cluster: Database
+    ) -> None:
+        """Drivers say so with errors of Python's own; the wire lets no such value through."""
+        huge = beat("node-b", generation=1)
+        report = huge.request.report.model_copy(update={"pushes": (HUGE_PUSH,)})
+        request = huge.request.model_copy(update={"report": report})
+        outcomes = beats.take([beat("node-a"), replace(huge, request=request), beat("node-c")])
+        assert answered(outcomes[0]).renewed
+        assert isinstance(outcomes[1], Exception)
+        assert answered(outcomes[2]).renewed
         assert reporters(cluster) == ["node-a", "node-c"]
 
     def test_who_is_revoked_is_refused_alone(self, beats: Heartbeats, cluster: Database) -> None:
