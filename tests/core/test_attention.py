@@ -46,10 +46,10 @@ def happened(kind: str) -> Situation:
     return healthy(happenings=(Happening(kind, "node-b", 2, NOW_S - 3600),))
 
 
-def grown(deferred: int | None) -> Situation:
-    """Return a situation in which 100 messages waited on node-a half an hour ago."""
+def grown(deferred: int | None, before: int = 100) -> Situation:
+    """Return a situation of node-a now, with one message active, and half an hour ago."""
     situation = with_report(HALF, "node-a", **counts(deferred=deferred))
-    return replace(situation, waited_before=(("node-a", 100),))
+    return replace(situation, waited_before=(("node-a", before),))
 
 
 def rotating(**values: Any) -> Situation:
@@ -61,6 +61,11 @@ def rotating(**values: Any) -> Situation:
 NOBODY = with_report(HALF, "node-a", holds_vips=())
 LOST = replace(with_node(HALF, "node-a", **SILENT), leases=lease(is_held=False))
 ALONE = healthy(nodes=(known_node("node-a", active_report()),))
+GONE = with_node(
+    with_report(HALF, "node-b", is_proven=False, postfix_running=False),
+    "node-b",
+    is_struck_off=True,
+)
 NEW = known_node("node-c", None, is_enrolled=False, seen_at_s=None)
 MUTE = known_node("node-c", None, seen_at_s=None)
 REFUSED = {"config_version": 6, "config_failed_version": 7, "config_error": "postfix check: no."}
@@ -86,6 +91,7 @@ CASES: list[tuple[str, Situation, set[str]]] = [
     ),
     ("a node struck off", with_node(LOST, "node-a", is_struck_off=True), {"vip-nowhere"}),
     ("a fenced node", with_report(HALF, "node-b", is_proven=False), {"fenced"}),
+    ("a node struck off that still speaks", GONE, set()),
     ("after a restore", healthy(is_recovering=True, awaited=("node-b",)), {"recovering"}),
     ("an older database", healthy(leases=lease(seen_generation=4)), {"older-database"}),
     ("Postfix down", with_report(HALF, "node-b", postfix_running=False), {"postfix-down"}),
@@ -114,6 +120,11 @@ CASES: list[tuple[str, Situation, set[str]]] = [
     ("a node alone", ALONE, {"no-standby"}),
     ("a node alone without a copy", with_report(ALONE, "node-a", pushes=()), {"no-standby"}),
     ("a growing queue", grown(200), {"queue-growing"}),
+    ("a queue that has just doubled", grown(199), {"queue-growing"}),
+    ("a queue that has not quite doubled", grown(198), set()),
+    ("a long queue that grew by little", grown(1_000, before=901), set()),
+    ("a short queue that has doubled", grown(97, before=49), set()),
+    ("an empty queue that has become a long one", grown(99, before=0), {"queue-growing"}),
     ("a queue that grew a little", grown(180), set()),
     ("a queue that cannot be counted", grown(None), set()),
     ("a queue of whose past nothing is known", replace(grown(90_000), waited_before=()), set()),

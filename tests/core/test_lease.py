@@ -18,6 +18,7 @@ from nodeagent.core.lease import (
     is_failsafe_due,
     proof_from_promises,
     proof_from_renewal,
+    retired_keep_s,
 )
 from nodeagent.settings import AgentSettings
 
@@ -45,20 +46,45 @@ def test_timings_pass_exactly_when_the_rule_holds(duration, margin, renew, retry
 
 
 @pytest.mark.parametrize(
-    ("overrides", "field"),
+    ("overrides", "field", "sentence"),
     [
-        ({"lease_retry_s": 5.0}, "lease_retry_s"),
-        ({"lease_renew_deadline_s": 12.0}, "lease_renew_deadline_s"),
-        ({"promise_s": 5.0, "lease_renew_deadline_s": 11.0}, "promise_s"),
-        ({"promise_s": 10.0}, "promise_s"),
+        (
+            {"lease_retry_s": 5.0},
+            "lease_retry_s",
+            "lease_retry_s (5) must be smaller than lease_renew_deadline_s (5).",
+        ),
+        (
+            {"lease_renew_deadline_s": 12.0},
+            "lease_renew_deadline_s",
+            (
+                "lease_renew_deadline_s (12) must be smaller than "
+                "lease_duration_s - lease_margin_s (12)."
+            ),
+        ),
+        (
+            {"promise_s": 5.0, "lease_renew_deadline_s": 11.0},
+            "promise_s",
+            "promise_s (5) must be greater than lease_margin_s + lease_retry_s (5).",
+        ),
+        (
+            {"promise_s": 10.0},
+            "promise_s",
+            "promise_s (10) must be greater than lease_duration_s - lease_renew_deadline_s (10).",
+        ),
     ],
 )
-def test_each_violation_names_its_field_in_a_sentence(overrides, field):
-    """The operator learns which field is wrong and against what."""
-    problems = check_timings(Timings(**overrides))
-    assert [name for name, _sentence in problems] == [field]
-    assert problems[0][1].startswith(field)
-    assert problems[0][1].endswith(".")
+def test_each_violation_names_its_field_in_a_sentence(overrides, field, sentence):
+    """The operator learns which field is wrong, against what, and both values."""
+    assert check_timings(Timings(**overrides)) == [(field, sentence)]
+
+
+def test_every_pair_that_does_not_fit_is_told_at_once():
+    """Nobody mends four timings one refusal at a time."""
+    worst = Timings(
+        lease_duration_s=4, lease_margin_s=2, lease_renew_deadline_s=3, lease_retry_s=3, promise_s=1
+    )
+    fields = [field for field, _sentence in check_timings(worst)]
+    assert fields == ["lease_retry_s", "lease_renew_deadline_s", "promise_s", "promise_s"]
 
 
 def test_a_proof_counts_from_before_the_request():
@@ -113,6 +139,12 @@ def test_the_control_plane_gives_up_on_its_database_before_an_agent_gives_up_on_
     busy_s = BUSY_TIMEOUT_MS / 1000
     assert busy_s < heartbeat_limit_s(Timings())
     assert busy_s < READ_TIMEOUT_S
+
+
+@pytest.mark.parametrize(("days", "seconds"), [(1, 86_400), (14, 1_209_600)])
+def test_retired_mail_is_kept_for_whole_days(days, seconds):
+    """The setting is in days, the clock in seconds."""
+    assert retired_keep_s(Timings(retired_keep_days=days)) == seconds
 
 
 def test_draining_takes_only_part_of_the_margin():
