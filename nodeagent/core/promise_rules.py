@@ -5,7 +5,8 @@ mirror of its queue promises to leave it alone until some time. Deciding to adop
 exclude each other: while a promise is open no decision is made; from the decision on no promise is
 given, until the adoption is finished or dropped. All times are `CLOCK_BOOTTIME` of one boot. After
 each start nothing is adopted for one whole promise length, so that a promise made before, whatever
-became of its record, still holds. A decision already on file stays: no promise was given since.
+became of its record, still holds: it is the longest length under which one may still be open, for
+the length may have been cut since. A decision already on file stays: no promise was given since.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class PromiseState:
     quiet_until_s: float = 0.0
     until_s: Mapping[str, float] = field(default_factory=dict)
     adopting: frozenset[str] = frozenset()
+    longest_s: float = 0.0  # of the promises that may be open, of earlier boots too
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,17 @@ class Promise:
 
 def on_start(state: PromiseState, boot_id: str, now_s: float, promise_s: float) -> PromiseState:
     """Return the state of an agent that has just started: one whole promise length of waiting."""
-    wait_s = max(promise_s, state.promise_s)
+    longest_s = _longest_open_s(state, boot_id, now_s)
+    wait_s = max(promise_s, state.promise_s, longest_s)
     kept = state.until_s if state.boot_id == boot_id else {}
-    return PromiseState(boot_id, promise_s, now_s + wait_s, kept, state.adopting)
+    return PromiseState(boot_id, promise_s, now_s + wait_s, kept, state.adopting, longest_s)
+
+
+def _longest_open_s(state: PromiseState, boot_id: str, now_s: float) -> float:
+    """Return the length of the longest promise that may be open; a whole waiting ends them all."""
+    is_over = state.boot_id == boot_id and now_s >= state.quiet_until_s
+    is_open = any(until_s > now_s for until_s in state.until_s.values())
+    return 0.0 if is_over and not is_open else state.longest_s
 
 
 def on_length(state: PromiseState, promise_s: float) -> PromiseState:
@@ -58,7 +68,8 @@ def promise(
     if not for_s > 0:  # zero, below, or no number at all
         return state, Promise(refusal="A promise has a length above zero.")
     until_s = max(now_s + for_s, state.until_s.get(queue, 0.0))
-    given = replace(state, until_s={**state.until_s, queue: until_s})
+    longest_s = max(for_s, _longest_open_s(state, boot_id, now_s))
+    given = replace(state, until_s={**state.until_s, queue: until_s}, longest_s=longest_s)
     return given, Promise(for_s=for_s, until_s=until_s)
 
 
