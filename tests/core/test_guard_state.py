@@ -117,3 +117,85 @@ def test_no_sequence_of_renewals_ends_a_fence(offers):
 def test_the_drain_counts_from_the_deadline():
     """A guard that looks late, because its host stood still, leaves deliveries no further time."""
     assert GuardState(generation=1, deadline_s=100.0, drain_s=1.5).drain_until_s == 101.5
+
+
+@pytest.mark.parametrize("kind", list(ProofKind))
+def test_a_proof_that_ends_at_this_moment_proves_nothing(kind):
+    """At its deadline the lease may be somebody else's; a moment before it is still ours."""
+    assert judge_proof(PROVEN, offer(kind, deadline_s=NOW_S), NOW_S) == (
+        PROVEN,
+        "The proof has already run out.",
+    )
+    assert judge_proof(PROVEN, offer(kind, deadline_s=NOW_S + 0.001), NOW_S)[1] == ""
+
+
+@pytest.mark.parametrize("kind", [ProofKind.RENEWED, ProofKind.PROMISED])
+def test_a_renewal_of_another_generation_is_refused(kind):
+    """A higher generation means that somebody else held it meanwhile: only acquiring tells whom."""
+    state, refusal = judge_proof(PROVEN, offer(kind, generation=5), NOW_S)
+    assert state == PROVEN
+    assert refusal == "A renewal of generation 5 is not ours."
+
+
+def test_a_proof_asked_for_at_the_moment_of_the_fence_counts():
+    """The fence came first; what was asked for afterwards has seen it."""
+    assert judge_proof(FENCED, offer(ProofKind.ACQUIRED, sent_s=990.0), NOW_S)[1] == ""
+
+
+def test_the_answer_to_whose_mail_it_is_is_kept_as_it_was_given():
+    """An empty answer permits taking back all; what the agent changes later changes nothing."""
+    answer = {"a": 1}
+    state, _refusal = judge_proof(FENCED, offer(ProofKind.ACQUIRED, retired=answer), NOW_S)
+    answer.clear()
+    assert state.retired == {"a": 1}
+    nobody, _refusal = judge_proof(FENCED, offer(ProofKind.ACQUIRED), NOW_S)
+    assert nobody.retired == {}
+    assert nobody.may_take_back(NOW_S)
+
+
+def test_nothing_is_taken_back_after_the_deadline():
+    """The rename itself looks again: the answer may be known and the proof over."""
+    assert PROVEN.may_take_back(1004.9)
+    assert not PROVEN.may_take_back(1005.0)
+
+
+def test_a_guard_that_never_had_a_proof_owes_no_fence():
+    """At its first start the queue is set aside already."""
+    assert not GuardState().is_fence_due(0.0)
+    assert not GuardState().is_proven(0.0)
+    assert GuardState(deadline_s=0.5).is_fence_due(0.5)
+
+
+@pytest.mark.parametrize("kind", list(ProofKind))
+def test_each_proof_says_how_long_a_drain_may_take(kind):
+    """The margin may have been changed since the last one."""
+    state, refusal = judge_proof(PROVEN, offer(kind, drain_s=2.5), NOW_S)
+    assert refusal == ""
+    assert state.drain_until_s == 1012.5
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(ProofKind),
+            st.integers(1, 6),
+            st.sampled_from([999.0, 1001.0, 1007.0, 1010.0]),
+            st.sampled_from([890.0, 950.0, 999.0]),
+        ),
+        max_size=8,
+    )
+)
+def test_no_sequence_of_proofs_lowers_a_generation_or_goes_back_before_the_fence(offers):
+    """Whatever a confused control plane answers, in whatever order (section 4.9)."""
+    state = PROVEN
+    for kind, generation, deadline_s, sent_s in offers:
+        proof = offer(kind, generation=generation, deadline_s=deadline_s, sent_s=sent_s)
+        after, refusal = judge_proof(state, proof, NOW_S)
+        assert after.generation >= state.generation
+        assert after.aside_s == state.aside_s
+        if refusal:
+            assert after == state
+        else:
+            assert sent_s >= state.aside_s
+            assert deadline_s > NOW_S
+        state = after

@@ -71,3 +71,34 @@ def test_sessions_that_break_off_for_ever_take_no_memory() -> None:
     counter.count(accepted(queue_id(number))[0] for number in range(MOST_BEGUN + 10))
     counter.count([queued(queue_id(0), 1), queued(queue_id(MOST_BEGUN + 9), 1)])
     assert counter.totals().accepted == 1
+
+
+def test_sessions_that_overlap_are_counted_each() -> None:
+    """Two clients begin before either's message is queued: both were accepted, in any order."""
+    begun = [accepted(ONE)[0], accepted(TWO)[0]]
+    for order in ((ONE, TWO), (TWO, ONE)):
+        ends = [queued(name, 5 + number) for number, name in enumerate(order)]
+        assert counted([*begun, *ends]) == {"accepted": 2}
+    assert counted([*begun, queued(TWO, 5)]) == {"accepted": 1}
+
+
+def test_one_client_line_is_one_message() -> None:
+    """A message that is queued again, after a reload or a retry, was not accepted again."""
+    assert counted([accepted(ONE)[0], queued(ONE, 5), queued(ONE, 6)]) == {"accepted": 1}
+
+
+def test_a_log_read_in_pieces_counts_as_a_log_read_at_once() -> None:
+    """Each heartbeat reads what was logged since the last one."""
+    lines = [*accepted(ONE), tried(ONE, 1, "deferred"), queued(ONE, 300), tried(ONE, 301, "sent")]
+    for cut in range(len(lines) + 1):
+        counter = FlowCounter(START_S)
+        counter.count(lines[:cut])
+        counter.count(lines[cut:])
+        found = {name: count for name, count in counter.totals().model_dump().items() if count}
+        assert found == {"accepted": 1, "delivered": 1, "deferrals": 1}
+
+
+def test_what_is_logged_in_the_second_of_the_start_counts() -> None:
+    """Stamps have whole seconds, so the first one belongs to the agent."""
+    assert counted([tried(ONE, 60, "sent")], START_S + 60) == {"delivered": 1}
+    assert counted([tried(ONE, 59, "sent")], START_S + 60) == {}

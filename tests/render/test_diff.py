@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from controlplane.core.diff import MAX_LINES, diff, is_secret
@@ -117,3 +121,79 @@ def test_huge_difference_is_cut() -> None:
     lines = found.text.splitlines()
     assert len(lines) == MAX_LINES + 1
     assert lines[-1].endswith("more lines)")
+
+
+def test_file_of_any_kind_says_how_much_was_cut() -> None:
+    """An administrator knows how much is not shown, and a diff of just the limit is whole."""
+    head = 3  # two names and the hunk
+    for count in (MAX_LINES - head, MAX_LINES - head + 1, MAX_LINES + 997):
+        new = ConfigFile(path="/x/a", content="line\n" * count, mode="0644")
+        (found,) = diff((), (new,))
+        lines = found.text.splitlines()
+        left = count + head - MAX_LINES
+        assert lines[-1] == (f"({left} more lines)" if left > 0 else "+line")
+        assert len(lines) == min(count + head, MAX_LINES + 1)
+
+
+def test_added_and_removed_files_name_the_side_that_is_not_there() -> None:
+    """As diff(1) writes it: /dev/null before an added file, after a removed one."""
+    one = ConfigFile(path="/x/a", content="text\n", mode="0644")
+    (added,), (removed,) = diff((), (one,)), diff((one,), ())
+    assert added.text.splitlines()[:2] == ["--- /dev/null", "+++ b/x/a"]
+    assert removed.text.splitlines()[:2] == ["--- a/x/a", "+++ /dev/null"]
+    assert (added.text.splitlines()[-1], removed.text.splitlines()[-1]) == ("+text", "-text")
+
+
+def test_another_owner_is_a_difference() -> None:
+    """A file that another user may read from now on is shown even with equal text and mode."""
+    old = ConfigFile(path="/x/a", content="text\n", mode="0644", owner="root")
+    (found,) = diff((old,), (old.model_copy(update={"owner": "postfix"}),))
+    assert found.text == "mode 0644 root -> 0644 postfix"
+    assert found.change == "changed"
+
+
+def test_comment_of_a_secret_table_is_shown() -> None:
+    """It tells whose table it is, and holds no credentials: only entries do."""
+    old = ConfigFile(path="/x/a.map", content="# rendered\n@a s3cret\n", mode="0640")
+    new = ConfigFile(path="/x/a.map", content="# rendered\n@b s3cret\n", mode="0640")
+    (found,) = diff((old,), (new,))
+    assert found.text.splitlines()[2:] == [
+        "@@ -1,2 +1,2 @@",
+        " # rendered",
+        "-@a (hidden)",
+        "+@b (hidden)",
+    ]
+
+
+LINES = st.lists(st.sampled_from(["", "a", "b c", "-x", "+x", "@@ -1 +1 @@", "#"]), max_size=6)
+
+
+@given(LINES, LINES)
+def test_open_file_shows_every_line_that_goes_or_comes(before: list[str], after: list[str]) -> None:
+    """Taking the removed lines out and the added ones in makes the old file the new one."""
+    old = ConfigFile(path="/x/a", content="\n".join([*before, "end"]), mode="0644")
+    new = ConfigFile(path="/x/a", content="\n".join([*after, "end"]), mode="0644")
+    found = diff((old,), (new,))
+    assert bool(found) is (before != after)
+    body = found[0].text.splitlines()[3:] if found else []
+    gone = sorted(line[1:] for line in body if line.startswith("-"))
+    come = sorted(line[1:] for line in body if line.startswith("+"))
+    rest = Counter(before)
+    rest.subtract(gone)
+    rest.update(come)
+    assert +rest == Counter(after)
+
+
+@given(LINES, LINES, st.sampled_from(["0600", "0640", "0400"]), st.sampled_from(["pem", "map"]))
+def test_secret_file_shows_no_second_word(
+    before: list[str], after: list[str], mode: str, ending: str
+) -> None:
+    """Whatever the lines look like, headers of a diff included."""
+    secret = [f"{line} s3cret" for line in before], [f"{line} s3cret" for line in after]
+    old, new = (
+        ConfigFile(path=f"/x/a.{ending}", content="\n".join(lines).replace("#", "x"), mode=mode)
+        for lines in secret
+    )
+    for one in diff((old,), (new,)):
+        assert one.is_secret
+        assert "s3cret" not in one.text
