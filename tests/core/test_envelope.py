@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.core.envelope import Envelope, parse_deferrals, parse_envelope
+from nodeagent.core.envelope import Deferral, Envelope, parse_deferrals, parse_envelope
 
 
 def record(kind: str, body: bytes) -> bytes:
@@ -137,3 +138,64 @@ def test_the_last_deferral_of_each_recipient_counts() -> None:
 def test_no_text_breaks_the_log_reader(text: str) -> None:
     """A deferral log quotes strangers."""
     assert all(name == one.recipient for name, one in parse_deferrals(text).items())
+
+
+def test_a_pointer_that_leads_nowhere_is_read_over() -> None:
+    """Postfix leaves room for pointers; zero, and what is no number, mean: read on."""
+    for target in (b"%15d" % 0, b"nonsense"):
+        data = record("C", b"1") + record("p", target) + record("R", b"b@x.test") + record("E", b"")
+        found = parse_envelope(data)
+        assert found is not None
+        assert found.recipients == ("b@x.test",)
+
+
+def test_a_message_without_content_ends_its_envelope_where_it_stands() -> None:
+    """A size record that names no offset skips nothing."""
+    data = record("C", b"0") + record("M", b"") + record("R", b"b@x.test") + record("E", b"")
+    found = parse_envelope(data)
+    assert found is not None
+    assert found.recipients == ("b@x.test",)
+
+
+@pytest.mark.parametrize(
+    ("word", "number"), [(b"9" * 15, 10**15 - 1), (b"9" * 16, 0), (b"12x", 0), (b"", 0)]
+)
+def test_a_size_has_fifteen_digits_at_most(word: bytes, number: int) -> None:
+    """As many as the size record has room for; more is damage."""
+    found = parse_envelope(record("C", word) + record("E", b""))
+    assert found is not None
+    assert found.size_bytes == number
+
+
+def test_an_address_in_no_known_coding_is_shown_as_far_as_it_can_be() -> None:
+    """Bytes of a stranger become replacement characters, never an error."""
+    data = record("C", b"1") + record("S", b"\xff@x.test") + record("E", b"")
+    found = parse_envelope(data)
+    assert found is not None
+    assert found.sender == "\ufffd@x.test"
+
+
+@pytest.mark.parametrize(
+    ("reason", "host"),
+    [
+        ("connect to mx.x.test[192.0.2.1]:25: Connection timed out", "mx.x.test"),
+        ("host mx.x.test[192.0.2.1] said: 451 4.7.1 Try again later", "mx.x.test"),
+        ("lost connection with mx.x.test[192.0.2.1] while receiving", "mx.x.test"),
+        ("conversation with mx.x.test[192.0.2.1] timed out", "mx.x.test"),
+        ("Name service error for name=x.test type=MX: Host not found, try again", "x.test"),
+        ("delivery temporarily suspended: unknown mail transport error", None),
+        ("", None),
+    ],
+)
+def test_the_host_is_read_out_of_the_reason(reason: str, host: str | None) -> None:
+    """Where the log has no field for it, Postfix's sentence names it, or nobody knows."""
+    found = parse_deferrals(f"<b@x.test>: x\nrecipient=b@x.test\nreason={reason}\n")
+    assert found["b@x.test"].host == host
+    assert found["b@x.test"].reason == reason
+
+
+def test_a_paragraph_without_a_recipient_is_none() -> None:
+    """A log that was cut, or that speaks of something else."""
+    assert parse_deferrals("<b@x.test>: x\nreason=y\n\n\nrecipient=c@y.test\n") == {
+        "c@y.test": Deferral("c@y.test", "", None)
+    }

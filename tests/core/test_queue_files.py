@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from nodeagent.core.names import is_node_name, is_queue_id
 from nodeagent.core.queue_files import (
+    DIRECTORIES,
     Key,
     Kind,
     candidate_paths,
@@ -17,6 +18,8 @@ from nodeagent.core.queue_files import (
     looks_whole,
     mode_of,
     parse_key,
+    pointer_target,
+    read_length,
 )
 from tests.fakes.postfix_queue import message, queue_id, record
 
@@ -167,3 +170,89 @@ def test_a_whole_file_looks_whole_from_its_ends():
     data = message()
     assert looks_whole(data[:2], data[-2:])
     assert not looks_whole(data[:2], data[-4:-2])
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "is_whole"),
+    [
+        (b"C\x0f", b"E\0", True),
+        (b"T\x01", b"E\0", False),
+        (b"C\x0f", b"E\x01", False),
+        (b"C\x0f", b"X\0", False),
+        (b"", b"", False),
+    ],
+)
+def test_both_ends_are_looked_at(head, tail, is_whole):
+    """A file of something else may end as a message does, and a torn one begins as one."""
+    assert looks_whole(head, tail) is is_whole
+
+
+@pytest.mark.parametrize("kind", [0x00, 0x20, 0x7F, 0xFF])
+def test_a_record_of_no_printable_type_is_torn(kind):
+    """Every type of Postfix is a visible character; anything else is damage, wherever it ends."""
+    head = record("C", b"1")
+    data = head + bytes([kind, 0]) + record("E")
+    assert find_defect(data) == f"the record at byte {len(head)} is torn"
+
+
+def test_a_record_longer_than_the_file_is_torn():
+    """Its length says more than there is, by one byte or by billions."""
+    head = record("C", b"1")
+    for torn in (b"N\x02x", b"N\xff\xff\xff\xff\x7fx", b"N\xff", b"N"):
+        assert find_defect(head + torn) == f"the record at byte {len(head)} is torn"
+
+
+def test_a_message_without_an_end_record_has_not_been_finished():
+    """The file stops between two records: each of them is whole, the message is not."""
+    assert find_defect(record("C", b"1") + record("T", b"1")) == "it has no end record"
+
+
+@given(st.integers(0, 2**40), st.binary(max_size=4))
+def test_a_length_is_read_as_it_was_written(length, behind):
+    """Groups of seven bits, the low ones first, whatever follows."""
+    groups, rest = bytearray(), length
+    while rest > 0x7F:
+        groups.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    groups.append(rest)
+    assert read_length(b"N" + groups + behind, 1) == (1 + len(groups), length)
+
+
+@pytest.mark.parametrize(
+    ("body", "target"),
+    [
+        (b"             42", 42),
+        (b"42 ", 42),
+        (b"0", 0),
+        (b"9" * 18, 10**18 - 1),
+        (b"9" * 19, None),
+        (b"-1", None),
+        (b"4 2", None),
+        (b"", None),
+    ],
+)
+def test_a_pointer_names_an_offset(body, target):
+    """Padded with blanks, as Postfix writes it; what no file is as long as is no offset."""
+    assert pointer_target(body) == target
+
+
+IDS = st.integers(0, 999_999).map(queue_id)  # an id has the microseconds in it
+
+
+@given(IDS, st.sampled_from(Kind))
+def test_every_place_of_a_file_is_a_place_of_its_kind(name, kind):
+    """Flat or hashed, one digit a level, and nowhere twice."""
+    paths = list(candidate_paths(kind, name))
+    assert len(set(paths)) == len(paths)
+    for path in paths:
+        top, *levels, last = path.split("/")
+        assert DIRECTORIES[top] is kind
+        assert last == name
+        assert all(is_hash_directory(level) for level in levels)
+    assert len(paths) == 3 * sum(of is kind for of in DIRECTORIES.values())
+
+
+@given(IDS, st.sampled_from(Kind))
+def test_a_key_comes_back_from_its_words(name, kind):
+    """What one host writes of a key, the other reads."""
+    assert parse_key(kind.value, name) == Key(kind, name)
