@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from fastapi.testclient import TestClient
 
-from controlplane.gui.charts import flow_chart, waiting_chart
+from controlplane.gui.charts import flow_chart, waiting, waiting_chart
 from controlplane.store.engine import Database
 from controlplane.store.reports import store_report
 from controlplane.store.samples import FLOW_COUNTS, QUEUE_COUNTS, History, Series, take_samples
@@ -77,3 +78,46 @@ def test_the_page_shows_charts_and_says_what_it_does_not_know(
     assert "Mail flow is unknown: no agent reports it." in page
     assert '<a class="btn btn-sm" href="/?hours=24" aria-current="true">' in page
     assert 'href="/?hours=1" aria-current' in watched.get("/overview/charts?hours=x").text
+
+
+def test_each_node_keeps_a_tone_of_its_own() -> None:
+    """As far as there are tones; a sixth node begins again with the first."""
+    nodes = tuple(series(f"node-{number}", [1], [None]) for number in range(6))
+    chart = waiting_chart(History(30, [0], nodes))
+    assert chart is not None
+    tones = [one["tone"] for one in chart["series"]]
+    assert len(set(tones[:5])) == 5
+    assert tones[5] == tones[0]
+
+
+def test_what_waits_is_the_sum_of_three_places() -> None:
+    """One that could not be counted makes the whole unknown; held mail does not wait to be sent."""
+    one = series("node-a", [300, 300], [None, None])
+    places = {**one.queue, "incoming": [1, 1], "active": [20, None], "hold": [4_000, 4_000]}
+    assert waiting(Series("node-a", places, one.flow)) == [321, None]
+
+
+@pytest.mark.parametrize(
+    ("step_s", "counts", "rates"),
+    [
+        (30, [1, 0], [2.0, 0.0]),
+        (60, [7, 8], [7.0, 8.0]),
+        (3600, [1, 90], [0.02, 1.5]),
+    ],
+)
+def test_a_rate_is_messages_a_minute_whatever_a_sample_covers(
+    step_s: int, counts: list[int | None], rates: list[float]
+) -> None:
+    """Old samples are thinned out; the line does not jump where they are."""
+    chart = flow_chart(History(step_s, [0, step_s], (series("node-a", [0, 0], counts),)))
+    assert chart is not None
+    assert [one["values"] for one in chart["series"] if one["label"] == "accepted"] == [rates]
+    assert chart["at"] == [0, step_s]
+
+
+def test_every_kind_of_flow_has_a_name_and_a_tone_of_its_own() -> None:
+    """A line that looks like another says nothing."""
+    chart = flow_chart(HISTORY)
+    assert chart is not None
+    assert len({one["label"] for one in chart["series"]}) == len(FLOW_COUNTS)
+    assert len({one["tone"] for one in chart["series"]}) == len(FLOW_COUNTS)
