@@ -126,6 +126,13 @@ def test_a_second_boot_does_not_forget_what_the_first_one_waited_for():
     assert rules.grace_s(second, "boot-3", 1.0) == 15.0
 
 
+def test_a_time_of_another_boot_ends_no_waiting():
+    """A host that has run for long since its boot may have promised in the boot before."""
+    state, _ = promise(STARTED, asked_s=15.0)
+    booted = rules.on_start(rules.on_length(state, 3.0), "boot-2", 9_000.0, 3.0)
+    assert rules.grace_s(booted, "boot-2", 9_000.0) == 15.0
+
+
 def test_what_was_waited_for_once_is_over():
     """After one whole waiting the shorter length counts alone."""
     state, _ = promise(STARTED, asked_s=15.0)

@@ -62,6 +62,7 @@ def test_mail_that_has_gone_is_news_too() -> None:
     """An emptied queue has nothing to list and much to take back."""
     changes = QueueChanges()
     changes.note({"a": stamp(1), "b": stamp(1)})
+    assert not changes.is_empty()
     changes.take()
     assert changes.is_empty()
     changes.note({"b": stamp(1)})
