@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, status
+from fastapi import APIRouter, Query, Response, status
 from fastapi import Path as PathKey
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field, SecretStr
@@ -174,11 +174,16 @@ def cancel_rotation(name: NodeKey, caller: AdminCaller, store: StoreDep) -> Node
         return _one(store, session, name)
 
 
-@router.get("/known-hosts", response_class=PlainTextResponse, dependencies=[READ])
-def read_known_hosts(store: StoreDep, *, only_pins: OnlyPins = False) -> str:
+@router.get(
+    "/known-hosts",
+    dependencies=[READ],
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def read_known_hosts(store: StoreDep, *, only_pins: OnlyPins = False) -> PlainTextResponse:
     """Return the host keys that the nodes trust of each other, as a known_hosts file."""
     with store.database.read() as session:
-        return host_keys.known_hosts(session, only_pins=only_pins)
+        return PlainTextResponse(host_keys.known_hosts(session, only_pins=only_pins))
 
 
 @router.put("/known-hosts")
