@@ -106,7 +106,7 @@ class LeaseTwin:
             ),
             peers_tag=repr((self.facts.nodes, sorted(self.state.struck_off))),
         )
-        return answer if request.known_peers is None else _brief(answer, request)
+        return answer if request.known_peers is None else told_briefly(answer, request)
 
     def reconcile(self, node: str, request: wire.ReconcileRequest) -> wire.ReconcileAnswer:
         """Acquire the own lease and name the owners of the pending mail."""
@@ -397,7 +397,10 @@ class LeaseTwin:
         return tuple(peers)
 
 
-def _brief(answer: wire.HeartbeatAnswer, request: wire.HeartbeatRequest) -> wire.HeartbeatAnswer:
+def told_briefly(
+    answer: wire.HeartbeatAnswer, request: wire.HeartbeatRequest
+) -> wire.HeartbeatAnswer:
+    """Return the answer as one who sent `known_peers` is told it."""
     view, report = answer.view, request.report
     leases = tuple(one for one in view.leases if is_lease_of_interest(view.node, report, one))
     if request.known_peers != answer.peers_tag:
