@@ -200,3 +200,65 @@ def test_no_line_breaks_the_parser(noise: str, text: str, place: int) -> None:
     for line in (noise, text[:place] + noise, text[:place] + noise + text[place:]):
         entry = read(line)
         assert entry is None or TraceEntry.model_validate_json(entry.model_dump_json()) == entry
+
+
+@pytest.mark.parametrize(
+    ("stamp", "at"),
+    [
+        ("1970-01-01T00:00:00+00:00", 0.0),
+        ("1969-12-31T23:59:59+00:00", None),
+        ("2242-03-16T12:56:31+00:00", 2.0**33 - 1),
+        ("2242-03-16T12:56:32+00:00", None),
+        ("0001-01-01T00:00:00+14:00", None),
+        ("2026-13-45T08:50:08+00:00", None),
+        ("2026-11-21T08:50:08x", None),
+        ("2026-11-21T08:50:08", 1795251008.0),
+        ("Nov 31 08:50:08", None),
+        ("Foo 21 08:50:08", None),
+        ("Nov 21 25:50:08", None),
+    ],
+)
+def test_a_time_that_no_column_takes_is_no_time(stamp: str, at: float | None) -> None:
+    """A line whose stamp says nothing is left out; it is not given the time of reading."""
+    entry = parse_line(f"{stamp} relay-1 postfix/qmgr[1]: {ID}: removed", CLOCK)
+    assert (entry.at if entry is not None else None) == at
+
+
+@pytest.mark.parametrize("status", ["expired", "force-expired"])
+def test_a_message_that_expired_names_its_sender(status: str) -> None:
+    """The sender is who gets it back; expiring by hand is expiring."""
+    entry = read(f"qmgr[9]: {ID}: from=<a@b>, status={status}, returned to sender")
+    assert entry is not None
+    assert (entry.kind, entry.sender, entry.queue_id) == (TraceKind.EXPIRED, "a@b", ID)
+
+
+@pytest.mark.parametrize(
+    ("service", "kind"),
+    [
+        ("postfix/smtpd", TraceKind.CLIENT),
+        ("postfix/submission/smtpd", TraceKind.CLIENT),
+        ("postfix-out/submission/smtpd", TraceKind.CLIENT),
+        ("postfix/smtps/tlsproxy", TraceKind.NOTE),
+    ],
+)
+def test_a_service_of_any_instance_is_read(service: str, kind: TraceKind) -> None:
+    """master.cf(5) gives services names of their own; the program is the last part."""
+    line = f"Nov 21 08:50:08 relay-1 {service}[9]: {ID}: client=mx[192.0.2.1]"
+    entry = parse_line(line, CLOCK)
+    assert entry is not None
+    assert (entry.kind, entry.service) == (kind, service)
+
+
+def test_a_refusal_with_an_open_quote_names_the_client_by_name_and_address() -> None:
+    """Neither is what the client said of itself."""
+    entry = read('smtpd[9]: NOQUEUE: reject: HELO from mx.test[192.0.2.1]: 504 <"x>: no; helo=<"x>')
+    assert entry is not None
+    assert (entry.client_name, entry.client_address) == ("mx.test", "192.0.2.1")
+    assert (entry.sender, entry.recipient, entry.helo) == (None, None, None)
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
+def test_the_end_of_a_line_says_nothing(end: str) -> None:
+    """A file read in lines gives the same entries as one that is split."""
+    whole = f"qmgr[1]: {ID}: removed"
+    assert read(whole + end) == read(whole)

@@ -6,6 +6,8 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nodeagent.core.push_rules import (
     RULES,
@@ -173,3 +175,112 @@ def test_an_adoption_never_lowers_a_generation():
     """The lowest generation only rises."""
     state = after_adoption(replace(MIRROR, lowest_generation=9), 7, 0)
     assert state.lowest_generation == 9
+
+
+@pytest.mark.parametrize(
+    ("state", "offer", "text"),
+    [
+        (
+            replace(STATE, peer="node-b"),
+            OFFER,
+            "node-b is a stranger to the queue 'node-a': it may push its own only.",
+        ),
+        (
+            replace(STATE, addresses=None),
+            OFFER,
+            "This host's addresses cannot be read, so the direction is unknown.",
+        ),
+        (
+            STATE,
+            replace(OFFER, holds_vips=frozenset()),
+            "node-a owns no VIP, and mail flows from the active node only.",
+        ),
+        (
+            replace(STATE, addresses=frozenset({VIP, "198.51.100.12", "198.51.100.101"})),
+            replace(OFFER, holds_vips=frozenset({"198.51.100.101", VIP, "198.51.100.102"})),
+            (
+                "198.51.100.100, 198.51.100.101 is on this host too, and mail flows from the "
+                "active node only."
+            ),
+        ),
+        (
+            replace(STATE, has_receipt=True),
+            OFFER,
+            "This host is adopting node-a; its receipt is not finished.",
+        ),
+        (STATE, replace(OFFER, generation=4), "Generation 4 of node-a is old: 5 is known here."),
+        (STATE, replace(OFFER, sequence=9), "Push 9 of node-a is old: 10 is in place."),
+        (STATE, replace(OFFER, base=8), "The push builds on push 8, but 10 is in place."),
+        (
+            STATE,
+            replace(OFFER, agent="agent-2"),
+            "The first push of a generation or of an agent process must compare everything.",
+        ),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(state: ReceiverState, offer: PushOffer, text: str) -> None:
+    """The sender's operator reads it, who does not see the mirror."""
+    assert judge_push(state, offer).text == text
+
+
+def test_a_session_begins_with_a_question_and_an_empty_mirror() -> None:
+    """What was never pushed has no number; the first push of all is number one, on nothing."""
+    question = PushOffer("node-a", 1, "agent-1", frozenset({VIP}))
+    empty = replace(STATE, mirror=MirrorState("node-a"))
+    assert question.is_question
+    assert judge_push(empty, question) == judge_push(STATE, OFFER)
+    assert refusal(empty, replace(question, sequence=1, is_full=True)) is None
+    assert refusal(empty, replace(question, sequence=1)) is PushRefusal.NOT_FULL
+    assert MirrorState("node-a") == MirrorState("node-a", 0, 0, 0, "", 0)
+
+
+SMALL = st.integers(0, 6)
+AGENTS = st.sampled_from(("agent-1", "agent-2"))
+MIRRORS = st.builds(MirrorState, st.just("node-a"), SMALL, SMALL, SMALL, AGENTS, SMALL)
+OFFERS = st.builds(
+    PushOffer,
+    st.just("node-a"),
+    SMALL,
+    AGENTS,
+    st.just(frozenset({VIP})),
+    sequence=SMALL,
+    base=SMALL,
+    is_full=st.booleans(),
+)
+
+
+@given(MIRRORS, st.lists(OFFERS, max_size=6))
+def test_whatever_is_offered_no_push_is_taken_twice(
+    mirror: MirrorState, offers: list[PushOffer]
+) -> None:
+    """Numbers and generations only rise, and what is in place is old from then on."""
+    for offer in offers:
+        if offer.is_question or not judge_push(replace(STATE, mirror=mirror), offer).is_accepted:
+            continue
+        after = after_push(mirror, offer, 1)
+        assert after.sequence > mirror.sequence
+        assert after.floor_generation >= mirror.floor_generation
+        assert after.lowest_generation == mirror.lowest_generation
+        assert refusal(replace(STATE, mirror=after), offer) is not None
+        mirror = after
+
+
+@given(MIRRORS, OFFERS, SMALL)
+def test_nothing_from_before_an_adoption_is_taken_after_it(
+    mirror: MirrorState, offer: PushOffer, generation: int
+) -> None:
+    """A late push of a node that was thought dead changes nothing that a receipt may list."""
+    state = replace(STATE, mirror=mirror)
+    if judge_push(state, offer).is_accepted and not offer.is_question:
+        after = replace(STATE, mirror=after_adoption(mirror, generation, 0))
+        assert refusal(after, offer) is not None
+
+
+@given(MIRRORS, SMALL, SMALL)
+def test_two_adoptions_leave_the_same_floor_in_either_order(
+    mirror: MirrorState, one: int, other: int
+) -> None:
+    """The floor is that of the newest generation, whenever it was heard of."""
+    both = after_adoption(after_adoption(mirror, one, 0), other, 0)
+    assert both == after_adoption(after_adoption(mirror, other, 0), one, 0)
+    assert both.floor_generation == max(mirror.floor_generation, one, other)
