@@ -198,3 +198,155 @@ def test_single_address_is_a_network() -> None:
     """One trusted host needs no prefix length."""
     assert str(parse_network("198.51.100.7")) == "198.51.100.7/32"
     assert str(parse_network("2001:db8::/32")) == "2001:db8::/32"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2001:db8::%eth0/32",
+        "2001:db8::%x y/32",
+        "fe80::%eth0",
+        "::ffff:192.0.2.0/120",
+        "::ffff:0.0.0.0/96",
+        "::ffff:0:0/96",
+    ],
+)
+def test_a_trusted_network_has_no_zone_and_maps_no_other(text: str) -> None:
+    """Postfix takes neither for a pattern; a zone may even hold a space, which ends one."""
+    with pytest.raises(BadValue, match="write it plainly"):
+        parse_network(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("2001::/16", "2001::/16"),
+        ("192.0.2.0/255.255.255.0", "192.0.2.0/24"),
+        ("2001:DB8:0::/48", "2001:db8::/48"),
+        ("198.51.100.7/32", "198.51.100.7/32"),
+    ],
+)
+def test_a_network_is_kept_in_one_form(text: str, kept: str) -> None:
+    """As cidr_table(5) has it; the widest that is taken is what one owner can have."""
+    assert str(parse_network(text)) == kept
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/7", "2000::/15", "\u0661.0.0.0/8", "10.0.0.0/\u0668"])
+def test_a_network_that_is_wider_or_in_other_digits_is_refused(text: str) -> None:
+    """One bit more is too wide, whatever it is written with."""
+    with pytest.raises(BadValue):
+        parse_network(text)
+
+
+IP_LIKE = st.from_regex(r"[0-9a-f.:]{1,12}(%[a-z ]{1,3})?(/[0-9.]{1,4})?", fullmatch=True)
+
+
+@given(
+    st.text()
+    | IP_LIKE
+    | st.ip_addresses().map(str)
+    | st.tuples(st.ip_addresses(v=6), st.text(max_size=4)).map(lambda one: f"{one[0]}%{one[1]}/128")
+)
+def test_what_is_a_network_is_one_word_that_stays_itself(text: str) -> None:
+    """Nothing else reaches a table: digits, colons, dots and one slash."""
+    try:
+        network = parse_network(text)
+    except BadValue:
+        return
+    assert set(str(network)) <= set("0123456789abcdef.:/")
+    assert parse_network(str(network)) == network
+
+
+@pytest.mark.parametrize("text", ["192.0.2.1", "10.0.0.1", "2001:db8::1", "fd00::1", "4000::1"])
+def test_an_address_that_a_host_can_have_is_kept(text: str) -> None:
+    """Private ones are most of them; what the IETF may yet give out is not ours to refuse."""
+    assert str(parse_host_address(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("240.0.0.1", "is not an address that a host in a network can be reached at"),
+        ("0.0.0.0", "is not an address that a host in a network can be reached at"),
+        ("ff02::12", "is not an address that a host in a network can be reached at"),
+        ("::ffff:192.0.2.1", "write it plainly"),
+        ("2001:db8::1%eth0", "write it plainly"),
+        ("host", "is not an IP address"),
+        ("\u0661.1.1.1", "is not an IP address"),
+    ],
+)
+def test_a_refused_address_says_why(text: str, reason: str) -> None:
+    """What is no address, and what is none for a host, are two mistakes."""
+    with pytest.raises(BadValue, match=reason):
+        parse_host_address(text)
+
+
+LABEL = "a" * 63
+
+
+@pytest.mark.parametrize("end", ["tld", "xn--p1ai"])
+def test_a_domain_is_253_characters_long_at_most(end: str) -> None:
+    """RFC 1035; with plain labels and with encoded ones."""
+    room = 253 - 2 * (len(LABEL) + 1) - len(end) - 1
+    longest = f"{LABEL}.{LABEL}.{'b' * 62}.{'c' * (room - 63)}.{end}"
+    assert len(longest) == 253
+    assert parse_domain(longest) == longest
+    with pytest.raises(BadValue, match="is not a valid domain name"):
+        parse_domain(longest.replace("c.", "cc."))
+
+
+@pytest.mark.parametrize(
+    "text", ["example.123", "bücher.123", "a.1.2", "bücher.example.", "ü_.tld"]
+)
+def test_what_another_program_reads_as_an_address_is_no_domain(text: str) -> None:
+    """A last label of digits, an end in a dot, an underscore: also where IDNA lets them pass."""
+    with pytest.raises(BadValue, match="is not a valid domain name"):
+        parse_domain(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "is not a host name or IP address"),
+        ("[]", "is not a host name or IP address"),
+        ("mx a", "is not a host name or IP address"),
+        ("[mx.tld]:25", "contains a port; it has a field of its own"),
+        ("mx:25", "contains a port; it has a field of its own"),
+        ("192.0.2.1:25", "contains a port; it has a field of its own"),
+        (":", "contains a port"),
+        ("2001:db8::1:", "is not an IP address"),
+        ("1.2.3", "is not an IP address"),
+        ("[mx.tld", "is not a valid domain name"),
+        ("mx.tld]", "is not a valid domain name"),
+        ("mx_1", "is not a valid host name"),
+        ("-", "is not a valid host name"),
+    ],
+)
+def test_a_refused_next_hop_says_why(text: str, reason: str) -> None:
+    """Who writes a port learns that it has a field; brackets are two or none."""
+    with pytest.raises(BadValue, match=reason):
+        parse_next_hop(text)
+
+
+@given(st.text(max_size=30) | IP_LIKE)
+def test_a_next_hop_is_one_word_that_stays_itself(text: str) -> None:
+    """With brackets or without, what was understood once is understood so again."""
+    try:
+        hop = parse_next_hop(text)
+    except BadValue:
+        return
+    assert not set(hop.host) - set("abcdefghijklmnopqrstuvwxyz0123456789.:-")
+    assert parse_next_hop(hop.host) == parse_next_hop(f"[{hop.host}]") == hop
+
+
+@given(st.text(max_size=30))
+def test_a_pattern_is_a_domain_with_or_without_a_dot(text: str) -> None:
+    """A sender's domain and a pattern's are kept in the same form."""
+    try:
+        domain = parse_domain(text)
+    except BadValue:
+        return
+    assert parse_domain_pattern(text) == domain
+    assert parse_domain_pattern(f".{text}") == f".{domain}"
+    assert parse_sender(f"@{text}") == f"@{domain}"
