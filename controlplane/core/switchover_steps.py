@@ -74,7 +74,7 @@ def steps_of(facts: SwitchoverFacts) -> tuple[Step, ...]:
         or facts.is_ok is True
     )
     is_pushed = is_granted or facts.pushed_at_s is not None
-    is_over = facts.finished_at_s is not None and not is_granted
+    is_over = facts.finished_at_s is not None
     return (
         Step(StepName.ASKED, StepState.DONE, facts.requested_at_s),
         Step(

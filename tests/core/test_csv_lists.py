@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from controlplane.core.csv_cells import FORMULA_STARTS
+from controlplane.core.csv_cells import FORMULA_STARTS, csv_lines, guarded, unguarded
 from controlplane.core.csv_lists import (
     DOMAINS_CSV,
     NETWORKS_CSV,
@@ -181,3 +181,91 @@ def test_routes_of_a_state_file_are_the_specs(routes: list[SenderRoute]) -> None
     assert "password" not in lists.model_dump_json()
     again = StateLists.model_validate_json(lists.model_dump_json())
     assert again.items("routes") == tuple(routes)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("'", "'"),
+        ("''", "'"),
+        ("'n Abend", "'n Abend"),
+        ("'=1+1", "=1+1"),
+        ("'@e.tld", "@e.tld"),
+        ("''=1", "'=1"),
+        ("=1+1", "=1+1"),
+        ("  '@e.tld  ", "@e.tld"),
+        ("", ""),
+    ],
+)
+def test_only_an_apostrophe_that_guards_is_taken_off(typed: str, said: str) -> None:
+    """One that was typed before a letter is part of the text."""
+    assert unguarded(typed) == said
+
+
+@given(TEXT.map(str.strip))
+def test_a_guarded_cell_says_what_it_said(text: str) -> None:
+    """Once, and through a spreadsheet that shows and saves it again."""
+    cell = guarded(text)
+    assert unguarded(cell) == text
+    assert unguarded(guarded(unguarded(cell))) == text
+    assert not cell.startswith(tuple(FORMULA_STARTS))
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"), [(None, ""), (-1, "-1"), (0, "0"), (False, "False"), ("-1", "'-1")]
+)
+def test_a_number_is_no_formula(value: object, cell: str) -> None:
+    """A spreadsheet may count with it; a text that looks like one stays a text."""
+    assert guarded(value) == cell
+
+
+def test_pages_become_one_file() -> None:
+    """The names come once, an empty page adds nothing, and a file without rows has its names."""
+    pages = [[["a", 1], ["=b", None]], [], [["c,d", 2]]]
+    assert "".join(csv_lines(["name", "n"], pages)) == ('name,n\r\na,1\r\n\'=b,\r\n"c,d",2\r\n')
+    assert "".join(csv_lines(["name", "n"], [])) == "name,n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("shape", "text", "sentence"),
+    [
+        (
+            DOMAINS_CSV,
+            "name,colour\n",
+            'There is no column "colour"; the columns are name,next_hop,port,tls_mode.',
+        ),
+        (
+            ROUTES_CSV,
+            "sender,next_hop,secret\n",
+            (
+                'There is no column "secret"; the columns are '
+                "sender,next_hop,port,tls_mode,username,password."
+            ),
+        ),
+        (
+            ROUTES_CSV,
+            "sender\n",
+            "The first line has to name the columns: sender,next_hop,port,tls_mode,username.",
+        ),
+    ],
+)
+def test_a_first_line_is_told_which_columns_there_are(
+    shape: CsvList, text: str, sentence: str
+) -> None:
+    """Also those that are only read, to who has tried to write one."""
+    assert read_csv(shape, text).problems == {1: sentence}
+
+
+def test_a_password_from_a_file_is_a_secret_from_then_on() -> None:
+    """No sentence and no log can show it; a number in its place is still a text."""
+    rows = read_csv(ROUTES_CSV, "sender,next_hop,username,password\n@d.tld,mx.tld,u,12345678\n")
+    (route,) = rows.items.values()
+    assert "12345678" not in repr(rows)
+    assert route.password == SecretStr("12345678")
+
+
+@pytest.mark.parametrize("port", ["1e3", "25.5", "²", "--"])
+def test_a_port_is_a_whole_number_in_plain_digits(port: str) -> None:
+    """A spreadsheet that made something else of it is told so."""
+    rows = read_csv(DOMAINS_CSV, f"name,port\na.tld,{port}\n")
+    assert rows.problems == {2: "port has to be a whole number."}

@@ -133,3 +133,77 @@ def test_a_mismatch_is_reported_keys_of_which_none_is_trusted() -> None:
     assert not is_mismatch([f"{ONE} comment", TWO], (pin,))
     assert not is_mismatch([TWO], ())
     assert not is_mismatch([], (pin,))
+
+
+def test_a_reported_key_with_a_comment_is_the_same_key() -> None:
+    """The files of sshd(8) end in one; without pins it is trusted as it is, and no mismatch."""
+    assert not is_mismatch([f"{TWO} root@node-a"], ())
+    revoked = Pin("node-a", ONE, is_revoked=True)
+    assert not is_mismatch([f"{TWO} root@node-a"], (revoked,))
+    assert is_mismatch([f"{ONE} root@node-a"], (revoked,))
+
+
+HOST_KEYS = {
+    "ed25519": ["-t", "ed25519"],
+    "rsa": ["-t", "rsa", "-b", "2048"],
+    "ecdsa-256": ["-t", "ecdsa", "-b", "256"],
+    "ecdsa-384": ["-t", "ecdsa", "-b", "384"],
+    "ecdsa-521": ["-t", "ecdsa", "-b", "521"],
+}
+
+
+@pytest.mark.parametrize("options", HOST_KEYS.values(), ids=list(HOST_KEYS))
+def test_every_type_that_sshd_makes_host_keys_of_is_read(
+    options: list[str], tmp_path: Path
+) -> None:
+    """What `ssh-keyscan` shows of a host can be pinned, whichever it is."""
+    file = tmp_path / "key"
+    command = ["ssh-keygen", "-q", "-N", "", *options, "-f", str(file)]
+    subprocess.run(command, check=True, capture_output=True)
+    key = " ".join(file.with_suffix(".pub").read_text().split()[:2])
+    assert read_known_hosts(f"198.51.100.11 {key}", PLACES) == (Pin("node-a", key),)
+
+
+@given(
+    st.dictionaries(
+        st.tuples(st.sampled_from(PLACES), st.sampled_from(KEYS)), st.booleans(), max_size=6
+    ),
+    st.sampled_from(["\n", "\r\n", "\n\n# so\n"]),
+)
+def test_what_is_written_is_read_as_it_was(
+    chosen: dict[tuple[Place, str], bool], between: str
+) -> None:
+    """Whatever is pinned and revoked, for two nodes, with any ends of lines, twice over."""
+    pins = [(place, Pin(place.node, key, revoked)) for (place, key), revoked in chosen.items()]
+    lines = [line for place, pin in pins for line in written(place, [pin])]
+    again = read_known_hosts(between.join([*lines, *lines[::-1]]), PLACES)
+    assert set(again) == {pin for _place, pin in pins}
+    assert len(again) == len(pins)
+
+
+@given(st.lists(st.sampled_from(KEYS), unique=True), st.lists(st.sampled_from(KEYS), unique=True))
+def test_nothing_that_is_revoked_is_trusted(reported: list[str], revoked: list[str]) -> None:
+    """And nothing is trusted without a pin that was not reported."""
+    pins = [Pin("node-a", key, is_revoked=True) for key in revoked]
+    assert set(trusted(reported, pins)) == set(reported) - set(revoked)
+    assert is_mismatch(reported, pins) is (bool(reported) and set(reported) <= set(revoked))
+
+
+@pytest.mark.parametrize(
+    ("place", "names"),
+    [
+        (Place("n", "198.51.100.11"), "198.51.100.11"),
+        (Place("n", "198.51.100.11", 2222), "[198.51.100.11]:2222"),
+        (Place("n", "2001:db8::2"), "2001:db8::2"),
+    ],
+)
+def test_a_place_is_called_as_ssh_calls_it(place: Place, names: str) -> None:
+    """sshd(8): brackets with any port but 22."""
+    assert place.pattern == names
+
+
+def test_a_file_that_is_as_long_as_it_may_be_is_read() -> None:
+    """One character more says how many there may be."""
+    assert read_known_hosts("#" * MOST_CHARACTERS, PLACES) == ()
+    with pytest.raises(BadValue, match=f"^This is too long: over {MOST_CHARACTERS} characters.$"):
+        read_known_hosts("#" * (MOST_CHARACTERS + 1), PLACES)

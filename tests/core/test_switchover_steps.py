@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from controlplane.core.switchover_steps import StepState, SwitchoverFacts, is_settled, steps_of
+from controlplane.core.switchover_steps import (
+    StepName,
+    StepState,
+    SwitchoverFacts,
+    is_settled,
+    steps_of,
+)
 
 ASKED_S = 100.0
 PUSHED = {"pushed_at_s": 101.0, "pushed_messages": 7}
@@ -88,3 +94,36 @@ def test_no_sights_together_make_a_senseless_row() -> None:
             assert not is_settled(steps_of(facts)) or adopted in {StepState.DONE, StepState.MISSED}
         else:
             assert {pushed, granted, moved} <= {StepState.DONE, StepState.FAILED, StepState.MISSED}
+
+
+@pytest.mark.parametrize(
+    ("seen", "is_over"),
+    [
+        ({}, False),
+        (PUSHED, False),
+        (TAKEN, False),
+        ({**TAKEN, **PLACED}, False),
+        ({**TAKEN, **ADOPTED, **DONE}, False),
+        ({**GRANTED, **FAILED}, False),
+        ({**TAKEN, **PLACED, **DONE}, True),
+        ({**TAKEN, **PLACED, "has_moved": True}, True),
+        ({**TAKEN, **PLACED, **FAILED}, True),
+        ({**PUSHED, **DONE}, True),
+        (FAILED, True),
+    ],
+)
+def test_a_switchover_is_settled_when_nothing_more_is_to_come(
+    seen: dict[str, Any], is_over: bool
+) -> None:
+    """A source that reports its end does not end the adoption, which is the destination's."""
+    assert is_settled(steps_of(SwitchoverFacts(ASKED_S, **seen))) is is_over
+
+
+def test_steps_come_in_their_order_under_names_that_scripts_know() -> None:
+    """The API and `relayctl` show them; what was asked is the first of them, at its moment."""
+    steps = steps_of(SwitchoverFacts(ASKED_S))
+    assert [step.name for step in steps] == list(StepName)
+    assert [str(name) for name in StepName] == ["asked", "pushed", "granted", "adopted", "moved"]
+    assert {str(state) for state in StepState} == {
+        *("done", "running", "waiting", "failed", "missed")
+    }
