@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from controlplane.relayctl.output import age, cell
 from controlplane.store.engine import Database
 from tests.cli.conftest import Operator, Served
 from tests.fakes.certificates import make_pair
@@ -106,21 +105,3 @@ def test_a_profile_that_cannot_be_written_is_named(
     refused = stranger("login", "--url", served.url, "--fingerprint", served.fingerprint)
     assert refused.code == 2
     assert str(tmp_path / "file") in refused.err
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(None, "never"), (0.25, "0.2 s ago"), (59.9, "59.9 s ago"), (90, "2 min ago")],
-)
-def test_ages_are_written_for_people(seconds: float | None, words: str) -> None:
-    """One number and one unit."""
-    assert age(seconds) == words
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [(None, "-"), (True, "yes"), ((), "none"), (["a", None], "a, -"), (0, "0"), ("", "")],
-)
-def test_values_are_written_for_people(value: object, words: str) -> None:
-    """What is not there is not an empty cell."""
-    assert cell(value) == words
