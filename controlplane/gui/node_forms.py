@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from controlplane.api.nodes import NodeBody
 from controlplane.core.spec import ClusterMode, NodeSpec
+from controlplane.core.validation import VRRP_PRIORITIES
 from controlplane.gui.forms import Field, FilledForm, Form, Option, Widget
 from controlplane.gui.language import N_
 from controlplane.gui.mail_lists import build_given
@@ -81,14 +82,22 @@ NODE: Final = Form(FIELDS)
 
 
 def suggested(nodes: list[NodeSpec]) -> dict[str, Any]:
-    """Return what the form of a new node shows first: a mode and a priority that are free."""
-    modes = {node.cluster_mode for node in nodes}
-    mode = ClusterMode.SLAVE if ClusterMode.MASTER in modes else ClusterMode.MASTER
-    taken = {node.vrrp_priority for node in nodes}
-    priority = 150 if mode is ClusterMode.MASTER else min([150, *taken]) - 10
-    free = next((one for one in range(max(priority, 1), 0, -1) if one not in taken), 1)
+    """Return what the form of a new node shows first: a mode and a priority that go together.
+
+    Without a master that is one above all others, else a slave below them, or wherever is room.
+    """
+    group = [node for node in nodes if node.cluster_mode is not ClusterMode.STANDALONE]
+    taken = {node.vrrp_priority for node in group}
+    lowest, highest = VRRP_PRIORITIES
+    free = set(range(lowest, highest + 1)) - taken
+    if highest in taken or any(node.cluster_mode is ClusterMode.MASTER for node in group):
+        mode, wanted = ClusterMode.SLAVE, min([150, *taken]) - 10
+        free = {one for one in free if one < max(taken)} or free
+    else:
+        mode, wanted = ClusterMode.MASTER, max([140, *taken]) + 10
+    priority = min(free, key=lambda one: abs(one - wanted), default=lowest)
     present = NodeBody(address="").model_dump(mode="json")
-    return {**present, "cluster_mode": mode.value, "vrrp_priority": free}
+    return {**present, "cluster_mode": mode.value, "vrrp_priority": priority}
 
 
 def build_node(form: FilledForm, name: str, *, is_maintenance: bool = False) -> NodeSpec:
