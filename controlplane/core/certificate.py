@@ -67,8 +67,6 @@ def chain_gap(chain: Sequence[x509.Certificate], trusted: Iterable[x509.Certific
 
 
 def _is_issuer(issuer: x509.Certificate, issued: x509.Certificate) -> bool:
-    if issuer.subject != issued.issuer:
-        return False
     try:
         issued.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature):

@@ -99,8 +99,8 @@ def save_node(name: NodeKey, shell: AdminShell, posted: Posted, store: StoreDep)
         store.put_item(NODES, node, shell.signed_in.actor)
     except ControlPlaneError as error:
         return show_node(shell, store, name, form.refused(error), status=error.status)
-    notice = N_("%(node)s is saved; it reaches the nodes with the next apply.")
-    return shell.done(f"{PAGE}/{name}", shell.text(notice, node=name))
+    notice = N_("%(name)s is saved; it reaches the nodes with the next apply.")
+    return shell.done(f"{PAGE}/{name}", shell.text(notice, name=name))
 
 
 @router.post("/nodes/{name}/maintenance")

@@ -30,14 +30,17 @@ def translate_sentence(localizer: Localizer, sentence: str) -> str:
 
 @cache
 def _patterns(language: str) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """Return what sentences with values look like, the longest first, and what they become."""
+    """Return what sentences with values look like, and what they become.
+
+    Those with more words of their own come first: "none live" is none of "%(number)s live".
+    """
     messages: dict[str, str] = getattr(catalogue(language), "_catalog", {})
     patterns = [
         (source, translation)
         for source, translation in messages.items()
         if isinstance(source, str) and translation and PLACE.search(source)
     ]
-    patterns.sort(key=lambda one: -len(one[0]))
+    patterns.sort(key=lambda one: -len(PLACE.sub("", one[0])))
     return tuple((_pattern(source), translation) for source, translation in patterns)
 
 

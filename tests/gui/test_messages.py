@@ -10,8 +10,8 @@ import pytest
 from babel.messages.catalog import Catalog
 
 from controlplane.gui import messages
-from controlplane.gui.language import LANGUAGES, Localizer, find_zone
-from controlplane.gui.sentences import translate_sentence
+from controlplane.gui.language import LANGUAGES, Localizer, catalogue, find_zone
+from controlplane.gui.sentences import PLACE, translate_sentence
 from controlplane.gui.templating import TEMPLATES
 
 DE, EN = Localizer("de", ZoneInfo("Europe/Berlin")), Localizer("en", ZoneInfo("Europe/Berlin"))
@@ -98,3 +98,26 @@ def test_refusals_are_found_in_the_catalogue(sentence: str, translation: str) ->
     """Also with values in them, whatever these are."""
     assert translate_sentence(DE, sentence) == translation
     assert translate_sentence(EN, sentence) == sentence
+
+
+PATTERNS = sorted(
+    source
+    for source in getattr(catalogue("de"), "_catalog")  # noqa: B009 - as `sentences` reads it
+    if isinstance(source, str) and PLACE.search(source)
+)
+
+
+@pytest.mark.parametrize("source", PATTERNS)
+def test_every_sentence_with_values_is_found_again(source: str) -> None:
+    """No other pattern takes it for its own, and each value comes back in its place."""
+    values = {name: f"<{name} {number}.>" for number, name in enumerate(PLACE.findall(source))}
+    expected = catalogue("de").gettext(source) % values
+    assert translate_sentence(DE, source % values) == expected
+    assert translate_sentence(EN, source % values) == source % values
+
+
+@pytest.mark.parametrize("source", ["%(wanted)s wanted, none live", "granted to %(node)s"])
+def test_words_are_no_values(source: str) -> None:
+    """A sentence whose words another one has values for is itself."""
+    assert "none" not in translate_sentence(DE, source % {"wanted": 2, "node": 2})
+    assert "granted" not in translate_sentence(DE, source % {"wanted": 2, "node": 2})
