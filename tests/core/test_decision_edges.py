@@ -194,6 +194,7 @@ def test_only_the_vips_that_a_peer_has_too_are_dropped() -> None:
         (3, 3, None, False, False),
         (3, 2, 3, False, False),
         (None, 3, None, False, False),
+        (None, 3, 2, False, False),
         (None, None, None, False, False),
         (3, 2, None, True, False),
     ],

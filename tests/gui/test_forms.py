@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic import Field as ModelField
 
@@ -138,3 +140,89 @@ def test_labels_that_are_values_may_hold_anything() -> None:
     page = template.render(form=form, localizer=Localizer("de"))
     assert "100%(x)s %" in page
     assert ">Passwort<" in page
+
+
+VALUES = st.text(max_size=20)
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "name": VALUES,
+            "limits": st.fixed_dictionaries({"port": st.none() | st.integers(0, 65535)}),
+            "mode": st.sampled_from(("a", "b")),
+            "is_on": st.booleans(),
+            "places": st.lists(st.sampled_from(("x", "y")), unique=True),
+            "text": st.none() | VALUES,
+        }
+    )
+)
+def test_what_a_form_shows_is_what_it_sends_back(state: dict[str, Any]) -> None:
+    """Saving without a change changes nothing but the space around words."""
+    filled = FORM.filled(state)
+    sent = FORM.posted(filled.values).data()
+    for name in ("name", "text"):
+        assert sent[name] == ((state[name] or "").strip() or None)
+    port = state["limits"]["port"]
+    assert sent["limits"] == {"port": None if port is None else str(port)}
+    assert {name: sent[name] for name in ("mode", "is_on", "places")} == {
+        name: state[name] for name in ("mode", "is_on", "places")
+    }
+
+
+@given(VALUES, VALUES)
+def test_no_secret_is_shown_whatever_it_is(password: str, key: str) -> None:
+    """Neither of the state nor of what was typed; what was typed is still what is built of."""
+    for form in (
+        FORM.filled({"password": password, "key": key}),
+        FORM.posted({"password": [password], "key": [key]}),
+    ):
+        assert [form.shown(one) for one in FORM.fields if one.is_one_way] == ["", ""]
+        assert (form.data()["password"], form.data()["key"]) == (password, key)
+
+
+def test_a_value_may_be_as_long_as_is_said() -> None:
+    """All that was sent under one name counts together."""
+    assert FORM.posted({"name": ["x" * MAX_INPUT]}).text("name") == "x" * MAX_INPUT
+    with pytest.raises(Invalid) as refused:
+        FORM.posted({"places": ["x" * MAX_INPUT, "y"]})
+    assert refused.value.fields == {"places": "This value is too long."}
+
+
+def test_a_field_that_was_not_sent_is_empty() -> None:
+    """Not the state's: a box that is not ticked sends nothing, and a script may leave out any."""
+    form = FORM.posted({})
+    assert [form.text(one.name) for one in FORM.fields] == [""] * len(FORM.fields)
+    with pytest.raises(Invalid) as refused:
+        form.required("name")
+    assert refused.value.fields == {"name": "Fill in this field."}
+    assert FORM.posted({"name": ["n"]}).required("name") == "n"
+
+
+@pytest.mark.parametrize(
+    ("detail", "fields", "above", "beside"),
+    [
+        ("No.", {}, "No.", {}),
+        ("No.", {"name": "Bad."}, "No.", {"name": "Bad."}),
+        ("Bad.", {"name": "Bad."}, None, {"name": "Bad."}),
+        ("No.", {"other": "Odd."}, "No. Odd.", {}),
+        ("Odd.", {"other": "Odd."}, "Odd.", {}),
+        ("Bad.", {"name": "Bad.", "other": "Odd."}, "Odd.", {"name": "Bad."}),
+    ],
+)
+def test_every_sentence_of_a_refusal_is_shown_once(
+    detail: str, fields: dict[str, str], above: str | None, beside: dict[str, str]
+) -> None:
+    """Beside its field, or above all where the form has no such field."""
+    form = FORM.posted(TYPED).refused(Invalid(detail, fields))
+    assert (form.error, form.errors) == (above, beside)
+
+
+def test_options_of_the_state_are_those_of_one_field() -> None:
+    """The others keep theirs, and nothing that was typed is lost."""
+    typed = FORM.posted(TYPED)
+    form = typed.with_options("mode", (Option.of("c", "C"),))
+    options = {one.name: [choice.value for choice in one.options] for one in form.form.fields}
+    assert (options["mode"], options["places"]) == (["c"], ["x", "y"])
+    assert form.values == typed.values
+    assert FORM.fields[2].options == (Option.of("a"), Option.of("b"))
