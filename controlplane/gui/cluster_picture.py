@@ -25,8 +25,15 @@ VIP_WIDTH: Final = 230
 VIP_HEIGHT: Final = 44
 VIP_TOP: Final = 12
 VIP_GAP: Final = 30
-LANES: Final = {("push", True): 28, ("push", False): 66, ("adoption", True): 104}
-OTHER_LANE: Final = 138
+LANES: Final = {
+    ("push", True): 28,
+    ("push", False): 56,
+    ("adoption", True): 84,
+    ("adoption", False): 112,
+}
+SWITCHOVER_LANE: Final = 138
+BENDS: Final = {"push": 3, "adoption": 2, "switchover": 1}
+"""How deep an arrow bends, in thirds; and the less the further from the middle it stands."""
 BEND: Final = 34
 LABEL_ABOVE: Final = 7
 
@@ -214,13 +221,13 @@ def _route(
     is_forward = begin < end
     middle = (begin + end + NODE_WIDTH) // 2
     if abs(end - begin) == NODE_WIDTH + GAP:
-        y = NODE_TOP + LANES.get((kind.value, is_forward), OTHER_LANE)
+        y = NODE_TOP + LANES.get((kind.value, is_forward), SWITCHOVER_LANE)
         x1, x2 = (begin + NODE_WIDTH, end - 6) if is_forward else (begin, end + NODE_WIDTH + 6)
         return f"M{x1} {y} H{x2}", middle, y - LABEL_ABOVE
     span = abs(end - begin) // (NODE_WIDTH + GAP)
     bottom = NODE_TOP + NODE_HEIGHT
-    low = bottom + (span - 1) * BEND * 2
-    shift = 12 if is_forward else -12
+    low = bottom + (span - 1) * BEND * 2 * BENDS[kind.value] // 3
+    shift = (4 - BENDS[kind.value]) * (12 if is_forward else -12)
     x1, x2 = begin + NODE_WIDTH // 2 + shift, end + NODE_WIDTH // 2 + shift
     path = f"M{x1} {bottom} C{x1} {low} {x2} {low} {x2} {bottom + 6}"
     return path, middle + shift, bottom + (low - bottom) * 3 // 4 - LABEL_ABOVE
