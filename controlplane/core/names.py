@@ -92,8 +92,6 @@ def parse_sender(text: str) -> str:
 @lru_cache(maxsize=CACHED_PARSES)
 def parse_address(text: str) -> Address:
     """Return an IPv4 or IPv6 address without zone (RFC 4291)."""
-    if not text.isascii():
-        raise BadValue("is not an IP address")
     try:
         address = ip_address(text)
     except ValueError:

@@ -340,7 +340,7 @@ def test_a_next_hop_is_one_word_that_stays_itself(text: str) -> None:
     assert parse_next_hop(hop.host) == parse_next_hop(f"[{hop.host}]") == hop
 
 
-@given(st.text(max_size=30))
+@given(st.text(max_size=30) | st.from_regex(r"([A-Za-z0-9-]{1,8}\.){1,2}Tld", fullmatch=True))
 def test_a_pattern_is_a_domain_with_or_without_a_dot(text: str) -> None:
     """A sender's domain and a pattern's are kept in the same form."""
     try:
@@ -350,3 +350,22 @@ def test_a_pattern_is_a_domain_with_or_without_a_dot(text: str) -> None:
     assert parse_domain_pattern(text) == domain
     assert parse_domain_pattern(f".{text}") == f".{domain}"
     assert parse_sender(f"@{text}") == f"@{domain}"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("#a@e.tld", 'starts with "#", which makes it a comment in a lookup table'),
+        ("e.tld", 'has no @; write "@example.com" for a domain or a full address'),
+        ("a b@e.tld", "has a local part that cannot be used in a lookup table"),
+        (f"{'x' * 65}@e.tld", "has a local part that cannot be used in a lookup table"),
+        ("a@localhost", "is not a full domain name: it has no dot"),
+        ("a@localhost.", "is not a full domain name: it has no dot"),
+        ("2001:db8::1%\u00e9", "has no @"),
+    ],
+)
+def test_a_refused_sender_says_why(text: str, reason: str) -> None:
+    """Each of the mistakes that a table would punish in silence."""
+    with pytest.raises(BadValue) as refused:
+        parse_sender(text)
+    assert reason in str(refused.value)
