@@ -161,7 +161,8 @@ def _what_node_lacks(state: NodeState) -> str:
     if state.said.get("has_pending"):
         return "has mail set aside"
     if state.said.get("config_version") is None:
-        return "has no config yet"
+        error = state.said.get("config_error")
+        return f"refused its config: {error}" if error else "has no config yet"
     return ""
 
 

@@ -96,6 +96,7 @@ def status(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON."
         "view_age_s": seen["view_age_s"],
         "push_age_s": seen["push_age_s"],
         "config_version": seen["config"]["live_version"],
+        "config_error": seen["config"]["failed_reason"],
         "rule": content["rule"],
         "mirrors": {mirror["queue"]: mirror["messages"] for mirror in seen["mirrors"]},
         "age_s": content["age_s"],

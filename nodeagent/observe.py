@@ -104,7 +104,7 @@ def observe(sources: Sources, memory: Memory, *, is_job_running: bool) -> Observ
         is_job_running=is_job_running,
         is_fault_set=is_fault_set,
         is_keepalived_running=is_running,
-        config=ConfigState(host.config.live_version(), memory.failed_version),
+        config=ConfigState(host.config.live_version(), memory.failed_version, memory.failed_reason),
         ssh_files_current=view is None or host.ssh_files.is_current(view.peers),
         is_instance_known=view is None or sources.ledger.is_instance_known(view.instance_id),
         removable_receipts=memory.removable_receipts,

@@ -83,6 +83,7 @@ class ConfigState:
 
     live_version: int | None = None
     failed_version: int | None = None
+    failed_reason: str | None = None
 
 
 def vrrp_state(

@@ -44,8 +44,9 @@ def lab(lab_once: Lab) -> Lab:
     """Give a healthy pair with empty queues; one that cannot be repaired is brought up anew."""
     try:
         lab_once.repair()
-    except (LabError, AssertionError):
-        lab_once.up()
+    except (LabError, AssertionError) as error:
+        warnings.warn(f"The lab was beyond repair. {error}", stacklevel=1)
+        _bring_up(lab_once)
     return lab_once
 
 

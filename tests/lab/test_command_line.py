@@ -213,6 +213,7 @@ HEALTHY = {
         ({"is_proven": False}, "does not hold its lease"),
         ({"has_pending": True}, "has mail set aside"),
         ({"config_version": None}, "has no config yet"),
+        ({"config_version": None, "config_error": "Why."}, "refused its config: Why."),
     ],
 )
 def test_a_node_is_ready_when_nothing_is_missing(change: dict[str, object], missing: str) -> None:
