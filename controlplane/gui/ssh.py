@@ -14,7 +14,6 @@ from controlplane.api.ssh import (
     TestKey,
     give_key,
     put_known_hosts,
-    read_known_hosts,
     read_peer_test,
     ssh_views,
 )
@@ -25,6 +24,7 @@ from controlplane.gui.shell import AdminShell, OperateShell, ReadShell, Shell, p
 from controlplane.store import ssh_keys
 from controlplane.store.cluster import ClusterStore
 from controlplane.store.crypto import SecretBoxDep
+from controlplane.store.host_keys import known_hosts
 from controlplane.store.nouns import NODES
 from controlplane.store.peer_tests import request_test
 from nodeagent.core.ssh_wire import PeerTestStep
@@ -99,7 +99,7 @@ def rotate(name: NodeKey, shell: AdminShell, store: StoreDep) -> Response:
 @router.get("/ssh/known-hosts")
 def known_hosts_page(shell: ReadShell, store: StoreDep) -> Response:
     """Show which host keys the nodes trust, and what users said of them."""
-    lines = read_known_hosts(store, only_pins=True)
+    lines = _lines(store, only_pins=True)
     return _known_hosts_page(shell, store, KNOWN_HOSTS.filled({"known_hosts": lines}))
 
 
@@ -177,8 +177,13 @@ def _own_key_page(shell: Shell, name: str, form: FilledForm, *, status: int = 20
 def _known_hosts_page(
     shell: Shell, store: ClusterStore, form: FilledForm, *, status: int = 200
 ) -> Response:
-    in_use = read_known_hosts(store)
+    in_use = _lines(store, only_pins=False)
     return shell.page("ssh_known_hosts.html", status=status, form=form, in_use=in_use)
+
+
+def _lines(store: ClusterStore, *, only_pins: bool) -> str:
+    with store.database.read() as session:
+        return known_hosts(session, only_pins=only_pins)
 
 
 def _listing(shell: Shell, store: ClusterStore, error: ControlPlaneError | None = None) -> Response:
