@@ -3,9 +3,11 @@
 
 BIN := .venv/bin
 
-# They wait for daemons more than they compute, so one process more than there are cores. The lab
-# is one, and its hosts need the machine for themselves.
-FAST_TESTS := $(BIN)/pytest -q -m "not e2e and not bench" --ignore=tests/bench -n $$(($$(nproc) + 1)) --dist loadfile
+# They wait for daemons more than they compute, so one process more than there are cores; file by
+# file in their order, for the browser's have to be a process's last. The lab is one, and its hosts
+# need the machine for themselves.
+FAST_TESTS := $(BIN)/pytest -q -m "not e2e and not bench" --ignore=tests/bench \
+	-n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder
 LAB_TESTS := $(BIN)/pytest -q -m e2e
 
 help: ## show this list
