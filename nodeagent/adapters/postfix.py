@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -163,10 +164,25 @@ class Postfix:
         if place.unit is not None:
             self._run("systemctl", "restart", place.unit)
             return
-        if master is not None:
+        if master is not None and place.is_supervised:
+            self._end(master)
+        elif master is not None:
             self._run("postfix", *self._config, "stop")
         if not (place.is_supervised and self._is_started_again()):
             self._start_in(place.groups)
+
+    def _end(self, master: int) -> None:
+        """Stop a master that comes back: `postfix stop` would take the next one for it, and kill it.
+
+        (It looks once a second, for 5 s, whether any master runs.)
+        """
+        with suppress(ProcessLookupError):
+            os.kill(master, signal.SIGTERM)
+        until_s = time.monotonic() + COMMAND_LIMIT_S
+        while self.master_pid() == master:
+            if time.monotonic() > until_s:
+                raise ToolFailed(f"Postfix did not end within {COMMAND_LIMIT_S} s.")
+            time.sleep(POLL_S)
 
     def _is_started_again(self) -> bool:
         until_s = time.monotonic() + SUPERVISED_WITHIN_S
