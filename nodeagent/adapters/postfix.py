@@ -172,7 +172,7 @@ class Postfix:
             self._start_in(place.groups)
 
     def _end(self, master: int) -> None:
-        """Stop a master that comes back: `postfix stop` would take the next one for it, and kill it.
+        """Stop a master that comes back: `postfix stop` would take the next for it, and kill it.
 
         (It looks once a second, for 5 s, whether any master runs.)
         """
