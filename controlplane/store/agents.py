@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sqlalchemy import delete, select
 from sqlmodel import Session, col
 
+from controlplane.core.known_hosts import KEY_TYPES
 from controlplane.errors import Forbidden, Invalid, NotFound, Unauthenticated
 from controlplane.store import given_keys
 from controlplane.store.clock import read_clock_s
@@ -27,13 +28,6 @@ from nodeagent.core.enrol_wire import EnrolRequest
 
 TOKEN_BYTES: Final = 24
 TOKEN_LIFE_S: Final = 24 * 3600.0
-SSH_KEY_TYPES: Final = (
-    "ssh-ed25519",
-    "ssh-rsa",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-)
 SSH_KEY_WORDS: Final = (2, 3)
 
 
@@ -148,7 +142,7 @@ def is_active(row: AgentRow) -> bool:
 def is_ssh_key(line: str) -> bool:
     """Tell whether `line` is one public key of a known type, without options or line breaks."""
     words = line.strip().split(" ")
-    return line.strip().isprintable() and len(words) in SSH_KEY_WORDS and words[0] in SSH_KEY_TYPES
+    return line.strip().isprintable() and len(words) in SSH_KEY_WORDS and words[0] in KEY_TYPES
 
 
 def _check_keys(request: EnrolRequest) -> None:
