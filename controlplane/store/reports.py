@@ -36,11 +36,6 @@ KIND_LENGTH: Final = 64
 TEXT_LENGTH: Final = 2000
 
 
-def store_report(session: Session, node: str, report: NodeReport) -> None:
-    """Keep the node's newest report, and its newest push on its lease."""
-    store_reports(session, [(node, report)])
-
-
 def store_reports(session: Session, reports: Iterable[tuple[str, NodeReport]]) -> None:
     """Keep reports in their order, the newest of each node, and its newest push on its lease."""
     now_s = read_clock_s(session)

@@ -18,12 +18,12 @@ from controlplane.store import agents
 from controlplane.store.cluster_tables import NodeRow
 from controlplane.store.engine import Database
 from controlplane.store.ownership_tables import AgentRow
-from controlplane.store.reports import store_report
 from nodeagent.core.contract import NodeReport, Role
 from nodeagent.core.ssh_wire import fingerprint
 from tests.fakes.cluster_agents import enrol_agents
 from tests.fakes.postfix_instance import free_port
 from tests.fakes.relay_host import BOOKWORM, RelayHost
+from tests.fakes.reports import store_report
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="sshd lets root in only as root")
 

@@ -15,7 +15,7 @@ from controlplane.store.columns import utc_now
 from controlplane.store.engine import Database
 from controlplane.store.leases import acquire, ensure_lease
 from controlplane.store.ownership_tables import AgentRow
-from controlplane.store.reports import store_events, store_report
+from controlplane.store.reports import store_events
 from nodeagent.core.contract import (
     EventReport,
     MirrorReport,
@@ -24,6 +24,7 @@ from nodeagent.core.contract import (
     QueueCounts,
     Role,
 )
+from tests.fakes.reports import store_report
 
 API = "/api/v1"
 VIP = "198.51.100.100"

@@ -10,11 +10,12 @@ from sqlalchemy import text
 
 from controlplane.store.engine import Database
 from controlplane.store.ownership_tables import ReceiptRow
-from controlplane.store.reports import add_event, store_report
+from controlplane.store.reports import add_event
 from controlplane.store.samples import take_samples
 from controlplane.store.situation import read_situation
 from nodeagent.core.contract import MailFlow, NodeReport, PushReport, QueueCounts, Role, VrrpState
 from tests.api.conftest import PASSWORD
+from tests.fakes.reports import store_report
 
 VIP = "198.51.100.100"
 

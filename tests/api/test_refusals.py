@@ -21,10 +21,10 @@ from controlplane.store.engine import Database
 from controlplane.store.instance import mark_restored
 from controlplane.store.leases import ensure_lease
 from controlplane.store.ownership_tables import AgentRow
-from controlplane.store.reports import store_report
 from nodeagent.core.contract import NodeReport, Role
 from tests.fakes.certificates import make_pair
 from tests.fakes.enrolled_agent import EnrolledAgent
+from tests.fakes.reports import store_report
 
 API = "/api/v1"
 

@@ -23,13 +23,14 @@ from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.nouns import NODES, VIPS
 from controlplane.store.passwords import PasswordCost
-from controlplane.store.reports import add_event, store_report
+from controlplane.store.reports import add_event
 from controlplane.store.user_accounts import set_preferences
 from controlplane.store.user_sessions import LoginRules
 from controlplane.store.users import FIRST_PASSWORD, change_password
 from nodeagent.core.contract import NodeReport, PushReport, QueueCounts, Role, VrrpState
 from tests.browser.opening import Opener
 from tests.fakes.control_plane_process import ControlPlaneProcess
+from tests.fakes.reports import store_report
 
 OpenPage = Callable[..., Page]
 

@@ -12,10 +12,11 @@ import pytest
 from controlplane.store.engine import Database
 from controlplane.store.leases import acquire, ensure_lease
 from controlplane.store.ownership_tables import AgentRow
-from controlplane.store.reports import add_event, store_report
+from controlplane.store.reports import add_event
 from controlplane.store.switchovers import current_switchover, finish_switchover
 from nodeagent.core.contract import NodeReport, PushReport, QueueCounts, Role, SwitchoverResult
 from tests.cli.conftest import Operator
+from tests.fakes.reports import store_report
 
 VIP = "198.51.100.100"
 

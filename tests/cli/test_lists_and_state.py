@@ -10,11 +10,11 @@ from threading import Thread
 from controlplane.store.engine import Database
 from controlplane.store.node_tests import waiting
 from controlplane.store.ownership_tables import AgentRow, RouteTestRow
-from controlplane.store.reports import store_report
 from controlplane.store.route_tests import finish
 from nodeagent.core.contract import NodeReport, Role
 from nodeagent.core.route_wire import RouteTestLine, RouteTestResult, Speaker
 from tests.cli.conftest import Operator, Outcome
+from tests.fakes.reports import store_report
 
 
 def test_a_list_goes_out_and_comes_in(paired: Operator, tmp_path: Path) -> None:

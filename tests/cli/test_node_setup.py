@@ -14,11 +14,11 @@ from fastapi import FastAPI
 from controlplane.store.cluster_tables import NodeRow
 from controlplane.store.engine import Database
 from controlplane.store.ownership_tables import AgentRow
-from controlplane.store.reports import store_report
 from nodeagent.core.contract import NodeReport, Role
 from nodeagent.core.ssh_wire import fingerprint
 from tests.cli.conftest import Operator, Served
 from tests.fakes.relay_host import RelayHost
+from tests.fakes.reports import store_report
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="sshd lets root in only as root")
 LIMIT_S = 180.0

@@ -29,7 +29,7 @@ from controlplane.store.nouns import NODES
 from controlplane.store.ownership import Ownership
 from controlplane.store.ownership_tables import EventRow, ReceiptRow
 from controlplane.store.receipts import owned_elsewhere
-from controlplane.store.reports import add_event, store_report
+from controlplane.store.reports import add_event
 from controlplane.store.user_tables import AuditRow
 from controlplane.tls import UPLOADED_FILE, ServerTls
 from nodeagent.core.contract import (
@@ -41,6 +41,7 @@ from nodeagent.core.contract import (
     SwitchoverResult,
 )
 from tests.fakes.certificates import make_pair
+from tests.fakes.reports import store_report
 
 DAY_S = 86400.0
 MESSAGE = "4fQ1x1BcdfgzB"

@@ -15,8 +15,8 @@ from controlplane.store.engine import Database
 from controlplane.store.node_removal import MailLeftBehind, mail_left_behind, remove_node
 from controlplane.store.nouns import NODES
 from controlplane.store.ownership_tables import AgentRow, NodeReportRow
-from controlplane.store.reports import store_report
 from nodeagent.core.contract import NodeReport, QueueCounts, Role
+from tests.fakes.reports import store_report
 
 EMPTY = QueueCounts(incoming=0, active=0, deferred=0, hold=0, pending=0)
 

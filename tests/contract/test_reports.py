@@ -12,7 +12,7 @@ from sqlalchemy import select
 from controlplane.store import switchovers
 from controlplane.store.engine import Database
 from controlplane.store.ownership_tables import EventRow, SwitchoverRow
-from controlplane.store.reports import add_event, read_reports, store_events, store_report
+from controlplane.store.reports import add_event, read_reports, store_events
 from nodeagent.core.contract import (
     EventReport,
     HeartbeatRequest,
@@ -21,6 +21,7 @@ from nodeagent.core.contract import (
     Role,
     SwitchoverResult,
 )
+from tests.fakes.reports import store_report
 
 
 def event(**content: Any) -> EventReport:

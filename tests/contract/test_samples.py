@@ -12,9 +12,9 @@ from sqlmodel import Session, col
 from controlplane.store import samples
 from controlplane.store.clock import read_clock_s
 from controlplane.store.engine import Database
-from controlplane.store.reports import store_report
 from controlplane.store.sample_tables import SampleRow
 from nodeagent.core.contract import MailFlow, NodeReport, QueueCounts, Role
+from tests.fakes.reports import store_report
 
 HOUR_S = 3600
 

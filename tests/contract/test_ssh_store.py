@@ -15,11 +15,11 @@ from controlplane.store.audit import Actor
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.ownership_tables import AgentRow, NodeSetupRow, PeerTestRow
-from controlplane.store.reports import store_report
 from nodeagent.core.contract import HeartbeatRequest, NodeReport, Role
 from nodeagent.core.ssh_wire import PeerTestLine, PeerTestReport, PeerTestStep
 from tests.fakes.enrolled_agent import HOST_KEY, SSH_KEY
 from tests.fakes.private_keys import make_key
+from tests.fakes.reports import store_report
 
 ADMIN = Actor("admin", "192.0.2.1")
 NEW_KEY = HOST_KEY

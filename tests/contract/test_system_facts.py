@@ -13,12 +13,13 @@ from controlplane.store.cluster import ClusterStore
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.nouns import NODES
-from controlplane.store.reports import add_event, store_report
+from controlplane.store.reports import add_event
 from controlplane.store.schema import newest_migration
 from controlplane.store.system import HostFacts, read_database, read_hosts
 from nodeagent.core.actions import failure_kinds
 from nodeagent.core.contract import NodeReport, Role
 from nodeagent.core.event_kinds import CONTROL_PLANE_KINDS, NODE_KINDS
+from tests.fakes.reports import store_report
 
 BOX = SecretBox(b"MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
 

@@ -15,7 +15,6 @@ from sqlmodel import select
 
 from controlplane.gui.charts import flow_chart
 from controlplane.store.engine import TRACE_LOCK, Database
-from controlplane.store.reports import store_report
 from controlplane.store.sample_tables import SampleRow
 from controlplane.store.samples import FINE_S, FLOW_COUNTS, read_history, take_samples
 from controlplane.store.trace_intake import take_batch
@@ -25,6 +24,7 @@ from nodeagent.core.contract import MailFlow, NodeReport, Role
 from nodeagent.core.trace_wire import TraceAnswer, TraceBatch, pack, unpack
 from nodeagent.trace import Tracer
 from tests.fakes.postfix_instance import PostfixInstance
+from tests.fakes.reports import store_report
 
 LIMIT_S = 30
 HELO = "evil; from=<f@f> to=<g@g> proto=SMTP helo=<z"

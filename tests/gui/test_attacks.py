@@ -28,7 +28,7 @@ from controlplane.store.cluster_tables import CertificateRow
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import TRACE_LOCK, Database
 from controlplane.store.ownership_tables import GivenKeyRow
-from controlplane.store.reports import add_event, store_report
+from controlplane.store.reports import add_event
 from controlplane.store.trace_intake import take_batch
 from controlplane.store.user_sessions import LoginRules, issue_session
 from controlplane.store.user_tables import (
@@ -53,6 +53,7 @@ from tests.fakes.people import (
 )
 from tests.fakes.postfix_queue import queue_id
 from tests.fakes.private_keys import body_of, make_key
+from tests.fakes.reports import store_report
 from tests.fakes.traces import accepted, batch, entry
 from tests.gui.conftest import OWN_PAGE, post, token_of
 

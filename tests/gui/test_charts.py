@@ -7,9 +7,9 @@ from fastapi.testclient import TestClient
 
 from controlplane.gui.charts import flow_chart, waiting, waiting_chart
 from controlplane.store.engine import Database
-from controlplane.store.reports import store_report
 from controlplane.store.samples import FLOW_COUNTS, QUEUE_COUNTS, History, Series, take_samples
 from nodeagent.core.contract import NodeReport, QueueCounts, Role
+from tests.fakes.reports import store_report
 
 
 def series(node: str, deferred: list[int | None], accepted: list[int | None]) -> Series:

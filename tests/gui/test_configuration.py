@@ -16,8 +16,8 @@ from controlplane.core.spec import NodeSpec
 from controlplane.gui.configuration import node_progress
 from controlplane.gui.diffs import DiffLine, diff_lines
 from controlplane.store.engine import Database
-from controlplane.store.reports import store_report
 from nodeagent.core.contract import NodeReport, Role
+from tests.fakes.reports import store_report
 from tests.gui.conftest import OWN_PAGE, post, token_of
 from tests.gui.test_mail import HOSTILE, HTMX, open_as
 

@@ -19,9 +19,9 @@ from controlplane.store.cluster import ClusterStore
 from controlplane.store.engine import Database
 from controlplane.store.leases import acquire, ensure_lease
 from controlplane.store.ownership_tables import AgentRow
-from controlplane.store.reports import store_report
 from nodeagent.core.contract import NodeReport, QueueCounts, Role, VrrpState
 from tests.fakes.enrolled_agent import EnrolledAgent
+from tests.fakes.reports import store_report
 from tests.gui.conftest import post
 from tests.gui.test_mail import open_as
 

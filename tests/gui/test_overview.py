@@ -10,8 +10,9 @@ from sqlalchemy import text
 from controlplane.gui.overview import read_overview
 from controlplane.store.cluster import ClusterStore
 from controlplane.store.engine import Database
-from controlplane.store.reports import add_event, store_report
+from controlplane.store.reports import add_event
 from nodeagent.core.contract import NodeReport, PushReport, QueueCounts, Role, VrrpState
+from tests.fakes.reports import store_report
 
 VIP = "198.51.100.100"
 

@@ -9,10 +9,10 @@ from controlplane.core.permissions import UserRole
 from controlplane.store.engine import Database
 from controlplane.store.node_tests import waiting
 from controlplane.store.ownership_tables import AgentRow, RouteTestRow
-from controlplane.store.reports import store_report
 from controlplane.store.route_tests import finish
 from nodeagent.core.contract import NodeReport, Role
 from nodeagent.core.route_wire import RouteTestLine, RouteTestResult, Speaker
+from tests.fakes.reports import store_report
 from tests.gui.conftest import post
 from tests.gui.test_mail import HOSTILE, open_as
 

@@ -22,10 +22,10 @@ from controlplane.job_log import BROKE_OFF, JobLog
 from controlplane.settings import Settings
 from controlplane.store.cluster_tables import CLUSTER_ID, CertificateRow
 from controlplane.store.engine import Database
-from controlplane.store.reports import store_report
 from controlplane.store.schema import newest_migration
 from controlplane.tls import ServerTls
 from nodeagent.core.contract import NodeReport, Role
+from tests.fakes.reports import store_report
 
 SYSTEM = "/api/v1/system"
 
