@@ -42,10 +42,12 @@ def run() -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     tracer.start()
-    queue_reporter = Beside("nodeagent.queue_reporter")
-    queue_reporter.start()
+    beside = [Beside("nodeagent.queue_reporter"), Beside("nodeagent.policy.courier")]
+    for process in beside:
+        process.start()
     agent.run(settings.tick_s)
-    queue_reporter.stop()
+    for process in beside:
+        process.stop()
 
 
 @app.command()

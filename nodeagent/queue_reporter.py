@@ -21,7 +21,7 @@ from nodeagent.adapters.api_client import ControlPlaneClient
 from nodeagent.adapters.clock import boot_time_s
 from nodeagent.adapters.command_journal import CommandJournal
 from nodeagent.adapters.identity import Identity
-from nodeagent.adapters.queue_commands import QueueCommands
+from nodeagent.adapters.queue_commands import CONTENT_BYTES, QueueCommands
 from nodeagent.adapters.queue_scan import QueueScan, read_message
 from nodeagent.core.log_format import configure_log
 from nodeagent.core.queue_changes import QueueChanges
@@ -29,12 +29,14 @@ from nodeagent.core.queue_contract import (
     ERROR_LENGTH,
     CommandResult,
     HeadersResult,
+    HeadersWish,
     ItemState,
     QueueAnswer,
     QueueCommand,
     QueueReport,
 )
 from nodeagent.errors import AgentError, Unreachable
+from nodeagent.policy.preview import preview_of
 from nodeagent.settings import AgentSettings, load_settings
 
 log = structlog.get_logger()
@@ -126,7 +128,15 @@ class QueueReporter:
                 done = sum(1 for item in result.items if item.state is ItemState.DONE)
                 log.info("queue action", action=result.action, done=done, error=result.error)
             self._look_due_s = 0.0
-        self._headers = tuple(self._commands.headers(wish) for wish in answer.headers)
+        self._headers = tuple(self._look_into(wish) for wish in answer.headers)
+
+    def _look_into(self, wish: HeadersWish) -> HeadersResult:
+        """Return the headers of one message, and its preview where that is wanted."""
+        result = self._commands.headers(wish)
+        raw = self._commands.content(wish.id) if wish.has_preview else None
+        if raw is None:
+            return result
+        return result.model_copy(update={"preview": preview_of(raw, CONTENT_BYTES)})
 
     def _execute(self, commands: tuple[QueueCommand, ...]) -> tuple[CommandResult, ...]:
         """Do nothing that is not in the journal first; where it cannot be, the operator reads why.

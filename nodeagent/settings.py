@@ -54,6 +54,23 @@ class AgentSettings(BaseSettings):
         description="What of the message trace may wait here for the control plane; beyond that "
         "the oldest goes, and the trace says so.",
     )
+    policy_directory: Path = Field(
+        default=Path("/var/lib/relay-policy"),
+        description="The policy hook's copy of the policy, and its log that waits for the control "
+        "plane.",
+    )
+    policy_log_mib: int = Field(
+        default=256,
+        ge=1,
+        le=65_536,
+        description="What of the policy log may wait here; beyond that lines without a message go "
+        "first, those of held or discarded mail last, and the log says so.",
+    )
+    policy_user: str = Field(
+        default="relay-policy",
+        pattern=r"^[a-z_][a-z0-9_-]{0,31}$",
+        description="Who the policy hook runs as: a user without any rights.",
+    )
     tick_s: float = Field(default=0.5, gt=0, le=10, description="Seconds between two ticks.")
 
     @field_validator("*")

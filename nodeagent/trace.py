@@ -21,7 +21,8 @@ from nodeagent.adapters.trace_spool import TraceSpool
 from nodeagent.core.contract import MailFlow
 from nodeagent.core.mail_flow import FlowCounter
 from nodeagent.core.postfix_log import Clock, parse_line
-from nodeagent.core.trace_wire import TraceAnswer, TraceBatch, TraceEntry, TraceKind
+from nodeagent.core.stream_wire import StreamAnswer
+from nodeagent.core.trace_wire import TraceBatch, TraceKind
 from nodeagent.errors import AgentError, BrokenState, Unreachable
 
 log = structlog.get_logger()
@@ -37,7 +38,7 @@ LOCAL_TIME: Final = Path("/etc/localtime")
 class TakesTrace(Protocol):
     """Where batches go; the agent's client of the control plane is one."""
 
-    def trace(self, batch: TraceBatch) -> TraceAnswer:
+    def trace(self, batch: TraceBatch) -> StreamAnswer:
         """Store a batch; raises `Refused` or `Unreachable`."""
 
 
@@ -125,7 +126,8 @@ class Tracer:
         found = (parse_line(line, clock) for line in chunk.lines)
         entries = [entry for entry in found if entry is not None and entry.kind in SHIPPED]
         if chunk.is_after_gap:
-            entries.insert(0, _gap("The mail log was removed before it was read to its end."))
+            text = "The mail log was removed before it was read to its end."
+            entries.insert(0, spool.gap(text, None))
         spool.append(entries, chunk.position)
         self._counter.count(entries)
         return True
@@ -139,7 +141,7 @@ class Tracer:
             if self._spool_file.exists():
                 raise
             self._spool = TraceSpool(self._spool_file, self._limit_bytes)
-            self._spool.append([_gap(str(error))], self._log.end())
+            self._spool.append([self._spool.gap(str(error), None)], self._log.end())
         return self._spool
 
     def ship(self) -> bool:
@@ -154,7 +156,3 @@ class Tracer:
         spool.acknowledge(answer.acknowledged)
         self._complaint = ""
         return True
-
-
-def _gap(text: str) -> TraceEntry:
-    return TraceEntry(at=time.time(), kind=TraceKind.GAP, text=text[:1000])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import ssl
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import httpx2
 from cryptography import x509
@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import BaseModel, ValidationError
 
 from nodeagent.core import contract as wire
+from nodeagent.core.agent_api import AGENT_API, TLS_SERVER_NAME
 from nodeagent.core.brief import KnownPeers
 from nodeagent.core.enrol_wire import EnrolAnswer, EnrolRequest
 from nodeagent.core.queue_contract import QueueAnswer, QueueReport
@@ -24,7 +25,8 @@ from nodeagent.core.ssh_wire import (
     PeerTestReport,
     PeerTestWish,
 )
-from nodeagent.core.trace_wire import TRACE_MEDIA_TYPE, TraceAnswer, TraceBatch, pack
+from nodeagent.core.stream_wire import PACKED_MEDIA_TYPE, StreamAnswer, pack
+from nodeagent.core.trace_wire import TraceBatch
 from nodeagent.errors import Refused, Unreachable
 
 CONNECT_TIMEOUT_S: Final = 1.0
@@ -68,25 +70,26 @@ class ControlPlaneClient:
             trust_env=False,
         )
 
-    def _send(
+    def send(
         self, method: str, call: str, body: BaseModel | bytes | None, timeout_s: float
-    ) -> Any:
+    ) -> httpx2.Response:
+        """Make one of the calls of `AGENT_API`; raises `Refused` and `Unreachable`."""
         token = self._token()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         content = None
         if isinstance(body, bytes):
-            headers["Content-Type"] = TRACE_MEDIA_TYPE
+            headers["Content-Type"] = PACKED_MEDIA_TYPE
             content = body
         elif body is not None:
             headers["Content-Type"] = "application/json"
             content = body.model_dump_json().encode()
         request = self._client.build_request(
             method,
-            wire.AGENT_API[call],
+            AGENT_API[call],
             content=content,
             headers=headers,
             timeout=httpx2.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
-            extensions={"sni_hostname": wire.TLS_SERVER_NAME},
+            extensions={"sni_hostname": TLS_SERVER_NAME},
         )
         try:
             response = self._client.send(request)
@@ -98,14 +101,15 @@ class ControlPlaneClient:
             raise Unreachable(_refusal(response))
         return response
 
-    def _call(
+    def ask(
         self,
         call: str,
         body: BaseModel | bytes,
         answer: type[_Answer],
         timeout_s: float = READ_TIMEOUT_S,
     ) -> _Answer:
-        response = self._send("POST", call, body, timeout_s)
+        """Make one of the calls of `AGENT_API` and read its answer."""
+        response = self.send("POST", call, body, timeout_s)
         try:
             return answer.model_validate_json(response.content)
         except ValidationError as error:
@@ -114,47 +118,47 @@ class ControlPlaneClient:
     def heartbeat(self, request: wire.HeartbeatRequest, timeout_s: float) -> wire.HeartbeatAnswer:
         """Report, perhaps renew, and read the view; for one thread at a time."""
         asked = request.model_copy(update={"known_peers": self._known_peers.tag})
-        answer = self._call("heartbeat", asked, wire.HeartbeatAnswer, timeout_s)
+        answer = self.ask("heartbeat", asked, wire.HeartbeatAnswer, timeout_s)
         return self._known_peers.complete(answer)
 
     def reconcile(self, request: wire.ReconcileRequest) -> wire.ReconcileAnswer:
         """Acquire the own lease and learn who owns the pending mail."""
-        return self._call("reconcile", request, wire.ReconcileAnswer, LONG_TIMEOUT_S)
+        return self.ask("reconcile", request, wire.ReconcileAnswer, LONG_TIMEOUT_S)
 
     def acquire(self, queue: str) -> wire.LeaseAnswer:
         """Acquire a peer's lease."""
-        return self._call("acquire", wire.LeaseRequest(queue=queue), wire.LeaseAnswer)
+        return self.ask("acquire", wire.LeaseRequest(queue=queue), wire.LeaseAnswer)
 
     def grant(self, queue: str, generation: int, to: str) -> wire.LeaseAnswer:
         """Grant the own lease to a peer."""
         request = wire.LeaseRequest(queue=queue, generation=generation, to=to)
-        return self._call("grant", request, wire.LeaseAnswer)
+        return self.ask("grant", request, wire.LeaseAnswer)
 
     def release(self, queue: str, generation: int) -> wire.LeaseAnswer:
         """Give a lease back."""
         request = wire.LeaseRequest(queue=queue, generation=generation)
-        return self._call("release", request, wire.LeaseAnswer)
+        return self.ask("release", request, wire.LeaseAnswer)
 
     def commit_receipt(self, request: wire.ReceiptRequest) -> wire.ReceiptAnswer:
         """Commit a receipt; asked again it answers what became of it."""
-        return self._call("receipt", request, wire.ReceiptAnswer, LONG_TIMEOUT_S)
+        return self.ask("receipt", request, wire.ReceiptAnswer, LONG_TIMEOUT_S)
 
     def finish_receipt(self, queue: str, generation: int) -> wire.ReceiptAnswer:
         """Say that every file of a receipt is in the live queue."""
         question = wire.ReceiptQuestion(queue=queue, generation=generation)
-        return self._call("receipt_done", question, wire.ReceiptAnswer)
+        return self.ask("receipt_done", question, wire.ReceiptAnswer)
 
     def recover(self, request: wire.RecoveryRequest) -> None:
         """Tell a restored control plane what this node remembers."""
-        self._send("POST", "recovery", request, LONG_TIMEOUT_S)
+        self.send("POST", "recovery", request, LONG_TIMEOUT_S)
 
-    def trace(self, batch: TraceBatch) -> TraceAnswer:
+    def trace(self, batch: TraceBatch) -> StreamAnswer:
         """Bring entries of the message trace; repeated, they are stored once."""
-        return self._call("trace", pack(batch), TraceAnswer, LONG_TIMEOUT_S)
+        return self.ask("trace", pack(batch), StreamAnswer, LONG_TIMEOUT_S)
 
     def config(self) -> wire.ConfigBundle:
         """Fetch the config version that is assigned to this node."""
-        response = self._send("GET", "config", None, LONG_TIMEOUT_S)
+        response = self.send("GET", "config", None, LONG_TIMEOUT_S)
         try:
             return wire.ConfigBundle.model_validate_json(response.content)
         except ValidationError as error:
@@ -162,32 +166,32 @@ class ControlPlaneClient:
 
     def route_test(self, question: RouteTestQuestion) -> RouteTestWish:
         """Fetch what a route test is to try."""
-        return self._call("route_test", question, RouteTestWish)
+        return self.ask("route_test", question, RouteTestWish)
 
     def report_route_test(self, result: RouteTestResult) -> None:
         """Report how a route test went."""
-        self._send("POST", "route_test_done", result, READ_TIMEOUT_S)
+        self.send("POST", "route_test_done", result, READ_TIMEOUT_S)
 
     def peer_test(self, question: PeerTestQuestion) -> PeerTestWish:
         """Fetch which peer is to be tested."""
-        return self._call("peer_test", question, PeerTestWish)
+        return self.ask("peer_test", question, PeerTestWish)
 
     def report_peer_test(self, report: PeerTestReport) -> None:
         """Report the steps of a test that are done."""
-        self._send("POST", "peer_test_done", report, READ_TIMEOUT_S)
+        self.send("POST", "peer_test_done", report, READ_TIMEOUT_S)
 
     def given_key(self, public_key: str) -> str:
         """Fetch the private half of a key that a user brought along for this node."""
         question = GivenKeyQuestion(public_key=public_key)
-        return self._call("ssh_key", question, GivenKey).private_key.get_secret_value()
+        return self.ask("ssh_key", question, GivenKey).private_key.get_secret_value()
 
     def report_queue(self, report: QueueReport) -> QueueAnswer:
         """Send one batch of the queue's list, and read what operators ask of the queue."""
-        return self._call("queue", report, QueueAnswer, LONG_TIMEOUT_S)
+        return self.ask("queue", report, QueueAnswer, LONG_TIMEOUT_S)
 
     def report_switchover(self, result: wire.SwitchoverResult) -> None:
         """Report how a switchover ended."""
-        self._send("POST", "switchover_done", result, READ_TIMEOUT_S)
+        self.send("POST", "switchover_done", result, READ_TIMEOUT_S)
 
 
 def _check_address(url: str) -> None:
@@ -210,9 +214,7 @@ def fetch_ca(url: str, fingerprint: str) -> str:
         with httpx2.Client(
             base_url=url, verify=False, trust_env=False, timeout=LONG_TIMEOUT_S
         ) as client:
-            response = client.get(
-                wire.AGENT_API["ca"], extensions={"sni_hostname": wire.TLS_SERVER_NAME}
-            )
+            response = client.get(AGENT_API["ca"], extensions={"sni_hostname": TLS_SERVER_NAME})
             response.raise_for_status()
             pem = response.text
             der = x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
@@ -228,4 +230,4 @@ def fetch_ca(url: str, fingerprint: str) -> str:
 def enrol(url: str, ca_pem: str, request: EnrolRequest) -> EnrolAnswer:
     """Send the one-time token and the node's public keys."""
     client = ControlPlaneClient(url, ca_pem, token=lambda: "")
-    return client._call("enrol", request, EnrolAnswer)  # noqa: SLF001 - same module
+    return client.ask("enrol", request, EnrolAnswer)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -11,49 +9,22 @@ from pathlib import Path
 from typing import Any, Final
 
 from nodeagent.adapters.fault_point import fault_point
+from nodeagent.adapters.json_connection import JsonConnection
 from nodeagent.core.guard_state import ProofOffer
 from nodeagent.core.observation import GuardView, RetiredView
-from nodeagent.errors import Refused, Unreachable
+from nodeagent.errors import Unreachable
 
 TIMEOUT_S: Final = 10.0
 UNREADABLE: Final = "The lease guard's answer cannot be read."
 
 
-class GuardConnection:
+class GuardConnection(JsonConnection):
     """One connection; a freeze or a drain lasts no longer than it."""
 
+    server = "lease guard"
+
     def __init__(self, path: Path, timeout_s: float = TIMEOUT_S) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(timeout_s)
-        try:
-            self._socket.connect(str(path))
-        except OSError as error:
-            self._socket.close()
-            raise Unreachable("The lease guard does not answer.") from error
-        self._reader = self._socket.makefile("rb")
-
-    def close(self) -> None:
-        """End the connection; the guard thaws what it froze for it."""
-        self._reader.close()
-        self._socket.close()
-
-    def call(self, operation: str, **fields: Any) -> dict[str, Any]:
-        """Return the answer; raise `Refused` with the guard's sentence, or `Unreachable`."""
-        try:
-            self._socket.sendall(json.dumps({"op": operation, **fields}).encode() + b"\n")
-            line = self._reader.readline()
-        except OSError as error:
-            raise Unreachable("The lease guard does not answer.") from error
-        if not line.endswith(b"\n"):
-            raise Unreachable("The lease guard has closed the connection.")
-        try:
-            answer: dict[str, Any] = json.loads(line)
-            is_done = answer.pop("ok")
-        except (ValueError, AttributeError, KeyError, TypeError) as error:
-            raise Unreachable(UNREADABLE) from error
-        if not is_done:
-            raise Refused(str(answer.get("reason", "The guard refused.")))
-        return answer
+        super().__init__(path, timeout_s)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nodeagent.adapters.durable import write_durably
 from nodeagent.adapters.ssh_key import SshKey
-from nodeagent.core.contract import TOKEN_AUDIENCE
+from nodeagent.core.agent_api import TOKEN_AUDIENCE
 from nodeagent.errors import BrokenState
 
 TOKEN_LIFE_S = 60

@@ -72,7 +72,10 @@ class Ledger:
     def last_switchover_id(self) -> int:
         """Return the id of the last switchover this node took part in as source; 0: none."""
         content = self._read("switchover")
-        return 0 if content is None else int(content["id"])
+        try:
+            return 0 if content is None else int(content["id"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise BrokenState(f"{self._directory / 'switchover.json'} is no switchover.") from error
 
     def note_switchover(self, id: int, destination: str, step: SwitchoverStep | None) -> None:  # noqa: A002
         """Persist a switchover's step; None: it has ended, its id is remembered."""
@@ -81,7 +84,10 @@ class Ledger:
     def view(self) -> ClusterView | None:
         """Return the last view, however old, so that an agent can start while nobody answers."""
         content = self._read("view")
-        return None if content is None else ClusterView.model_validate(content)
+        try:
+            return None if content is None else ClusterView.model_validate(content)
+        except ValueError as error:
+            raise BrokenState(f"{self._directory / 'view.json'} is no view.") from error
 
     def note_view(self, view: ClusterView) -> None:
         """Persist the view when it says something new; its remaining times mean nothing later."""
@@ -111,8 +117,7 @@ class Ledger:
     def receipts(self) -> tuple[RememberedReceipt, ...]:
         """Return every receipt that this node committed or honoured."""
         return tuple(
-            RememberedReceipt.model_validate_json(path.read_bytes())
-            for path in sorted((self._directory / "receipts").glob("*.json"))
+            _receipt(path) for path in sorted((self._directory / "receipts").glob("*.json"))
         )
 
     def receipt_keys(self, numbers: tuple[int, ...]) -> tuple[ReceiptKey, ...]:
@@ -120,7 +125,7 @@ class Ledger:
         for number in numbers:
             path = self._directory / "receipts" / f"{number}.json"
             if number not in self._keys and path.exists():
-                receipt = RememberedReceipt.model_validate_json(path.read_bytes())
+                receipt = _receipt(path)
                 self._keys[number] = ReceiptKey(**receipt.model_dump(exclude={"ids"}))
         return tuple(self._keys[number] for number in numbers if number in self._keys)
 
@@ -128,7 +133,14 @@ class Ledger:
         """Remember a receipt; ids of the same number add up."""
         path = self._directory / "receipts" / f"{receipt.number}.json"
         if path.exists():
-            known = RememberedReceipt.model_validate_json(path.read_bytes())
+            known = _receipt(path)
             ids = tuple(sorted({*known.ids, *receipt.ids}))
             receipt = known.model_copy(update={"ids": ids})
         write_private(path, receipt.model_dump_json().encode())
+
+
+def _receipt(path: Path) -> RememberedReceipt:
+    try:
+        return RememberedReceipt.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BrokenState(f"{path} cannot be read.") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,6 +39,8 @@ log = structlog.get_logger()
 
 LIMIT_S: Final = 60
 KICKS: Final = 3
+CONTENT_BYTES: Final = 4 * 1024 * 1024
+"""More of a message is not read for a preview."""
 BETWEEN_KICKS_S: Final = 0.2
 POSTSUPER: Final = {
     QueueVerb.HOLD: "-h",
@@ -47,6 +50,12 @@ POSTSUPER: Final = {
 }
 VANISHING: Final = frozenset({QueueVerb.REQUEUE, QueueVerb.DELETE})
 """After these a message is not in the queue any more under its id."""
+WOKEN: Final = {QueueVerb.REQUEUE: ("pickup", "W"), QueueVerb.RELEASE: ("qmgr", "D")}
+"""Who has to look after it, now.
+
+Nobody copies maildrop, and pickup(8) comes once a minute. What postsuper(1) releases is deferred
+mail that is due: qmgr(8) scans for such mail now, and leaves alone what is to wait longer.
+"""
 _DONE = re.compile(
     r"^postsuper: (\w+): (?:removed|placed on hold|released from hold|requeued)$", re.MULTILINE
 )
@@ -116,6 +125,24 @@ class QueueCommands:
             ],
         )
 
+    def content(self, queue_id: str) -> bytes | None:
+        """Return headers and body, postcat(1) `-bh`; at most one byte above `CONTENT_BYTES`.
+
+        None: not in the live queue any more.
+        """
+        command = ("postcat", *self._config, "-bh", "-q", queue_id)
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            limit = threading.Timer(LIMIT_S, process.kill)
+            limit.start()
+            try:
+                assert process.stdout is not None  # noqa: S101 - asked for above
+                return process.stdout.read(CONTENT_BYTES + 1) or None
+            finally:
+                limit.cancel()
+                process.kill()
+
     def _postsuper(self, verb: QueueVerb, ids: Iterable[str]) -> tuple[set[str], str]:
         """Return what was done, and why not more was."""
         listed = "".join(f"{one}\n" for one in ids)
@@ -136,20 +163,17 @@ class QueueCommands:
             said = (timeout.stderr or b"").decode(errors="replace")
             error = f"postsuper did not end within {LIMIT_S} s."
         acted_on = set(_DONE.findall(said))
-        if verb is QueueVerb.REQUEUE and acted_on:
-            self._wake_pickup()
+        if acted_on and verb in WOKEN:
+            self._wake(*WOKEN[verb])
         return acted_on, error
 
-    def _wake_pickup(self) -> None:
-        """Have maildrop looked at now: nobody copies it, and pickup(8) comes once a minute.
-
-        A pickup that is busy refuses the kick at times (postkick(1)).
-        """
+    def _wake(self, service: str, request: str) -> None:
+        """Have a daemon look now; one that is busy refuses the kick at times (postkick(1))."""
         for _ in range(KICKS):
             try:
-                self._run("postkick", "public", "pickup", "W")
+                self._run("postkick", "public", service, request)
             except ToolFailed as error:
-                log.warning("pickup not woken", reason=str(error))
+                log.warning("daemon not woken", service=service, reason=str(error))
                 time.sleep(BETWEEN_KICKS_S)
             else:
                 return

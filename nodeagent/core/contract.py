@@ -2,14 +2,13 @@
 
 Both sides import this module, `queue_contract` and the `*_wire` ones beside it, and nothing else of
 one another. Times are seconds; `*_at` is a UTC timestamp of the control plane's database clock
-unless a docstring says otherwise. `AGENT_API` lists the REST calls; all are POST but where a
-comment says GET, and all are authenticated by the node's key except `enrol`.
+unless a docstring says otherwise. `core.agent_api` lists the REST calls that carry them.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -354,35 +353,6 @@ class Refusal(Wire):
     detail: str
     fields: dict[str, str] = {}
     reason: str | None = None
-
-
-TLS_SERVER_NAME: Final = "relay-control-plane"
-"""The SNI name under which the control plane shows agents the certificate of its own CA."""
-TOKEN_AUDIENCE: Final = "relay-control-plane"  # noqa: S105 - a name, no secret
-"""The `aud` claim of the tokens (RFC 7519, EdDSA) that nodes sign their requests with."""
-
-AGENT_API: Final = {
-    "ca": "/api/v1/agent/ca",  # GET -> the CA's certificate, PEM; checked against the token
-    "enrol": "/api/v1/agent/enrol",  # EnrolRequest -> EnrolAnswer; no authentication but the token
-    "heartbeat": "/api/v1/agent/heartbeat",  # HeartbeatRequest -> HeartbeatAnswer
-    "reconcile": "/api/v1/agent/reconcile",  # ReconcileRequest -> ReconcileAnswer
-    "acquire": "/api/v1/agent/leases/acquire",  # LeaseRequest -> LeaseAnswer (a peer's queue)
-    "grant": "/api/v1/agent/leases/grant",  # LeaseRequest(to=) -> LeaseAnswer (own queue)
-    "release": "/api/v1/agent/leases/release",  # LeaseRequest -> LeaseAnswer
-    "receipt": "/api/v1/agent/receipts",  # ReceiptRequest -> ReceiptAnswer; idempotent
-    "receipt_state": "/api/v1/agent/receipts/state",  # ReceiptQuestion -> ReceiptAnswer
-    "receipt_done": "/api/v1/agent/receipts/done",  # ReceiptQuestion -> ReceiptAnswer
-    "recovery": "/api/v1/agent/recovery",  # RecoveryRequest -> 204
-    "trace": "/api/v1/agent/trace",  # core.trace_wire: packed TraceBatch -> TraceAnswer
-    "config": "/api/v1/agent/config",  # GET -> ConfigBundle (the assigned version)
-    "queue": "/api/v1/agent/queue",  # QueueReport -> QueueAnswer (`core.queue_contract`)
-    "switchover_done": "/api/v1/agent/switchover",  # SwitchoverResult -> 204
-    "route_test": "/api/v1/agent/route-tests",  # RouteTestQuestion -> RouteTestWish
-    "route_test_done": "/api/v1/agent/route-tests/done",  # RouteTestResult -> 204
-    "peer_test": "/api/v1/agent/peer-tests",  # `core.ssh_wire`: PeerTestQuestion -> PeerTestWish
-    "peer_test_done": "/api/v1/agent/peer-tests/done",  # PeerTestReport -> 204
-    "ssh_key": "/api/v1/agent/ssh-key",  # `core.ssh_wire`: GivenKeyQuestion -> GivenKey
-}
 
 
 class SwitchoverResult(Wire):

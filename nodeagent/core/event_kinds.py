@@ -36,6 +36,7 @@ NODE_KINDS: Final = {
 }
 
 CONTROL_PLANE_KINDS: Final = {
+    "alert-not-taken": "An alert did not get out by a channel, and why; once an hour and channel.",
     "config-applied": "A config version was assigned to the nodes.",
     "config-rolled-back": "An earlier config version was assigned again.",
     "confirmed-dead": "An operator vouched that a node is off.",
@@ -44,6 +45,7 @@ CONTROL_PLANE_KINDS: Final = {
     "key-revoked": "A node's key was revoked.",
     "lease": "A lease has another holder.",
     "node-setup": "A setup of a host over SSH has ended, and how.",
+    "policy-log-gap": "Entries of a node's policy log were not kept, and why.",
     "receipt-conflict": "After a restore, a node remembers a receipt as another node's.",
     "recovered": "After a restore all nodes have reported.",
     "restored": "The database came from a backup; leases wait for all nodes.",

@@ -24,6 +24,9 @@ ADDRESS_LENGTH: Final = 512
 REASON_LENGTH: Final = 500
 HOST_LENGTH: Final = 255
 HEADERS_LENGTH: Final = 64 * 1024
+PREVIEW_BYTES: Final = 16 * 1024
+MOST_ATTACHMENTS: Final = 50
+NAME_LENGTH: Final = 255
 ERROR_LENGTH: Final = 500
 LATEST_S: Final = 4_102_444_800.0  # the year 2100
 
@@ -95,12 +98,32 @@ class CommandResult(Wire):
     error: str = Field(default="", max_length=ERROR_LENGTH)  # why the rest was not done
 
 
+class AttachmentName(Wire):
+    """An attachment by what it says of itself; nothing of its content."""
+
+    name: str = Field(max_length=NAME_LENGTH)  # empty: it has none
+    type: str = Field(max_length=NAME_LENGTH)  # as it declares itself
+    size_bytes: int = Field(ge=0, lt=2**63)  # of what was read
+
+
+class Preview(Wire):
+    """What a reader would see of a message, as plain text without control characters."""
+
+    text: str = Field(max_length=PREVIEW_BYTES)  # so many bytes of UTF-8 at most
+    is_cut: bool = False  # there is more text, or there are more attachments
+    attachments: tuple[AttachmentName, ...] = Field(default=(), max_length=MOST_ATTACHMENTS)
+
+
 class HeadersResult(Wire):
-    """The headers of one message; None when it is not in the live queue any more."""
+    """The headers of one message; None when it is not in the live queue any more.
+
+    `preview` is None where none was asked for, or the node is of a version that has none.
+    """
 
     request: int = Field(ge=1, lt=2**31)
     headers: str | None = Field(max_length=HEADERS_LENGTH)
     deferrals: tuple[str, ...] = Field(default=(), max_length=MOST_RECIPIENTS)
+    preview: Preview | None = None
 
 
 class QueueReport(Wire):
@@ -125,10 +148,11 @@ class QueueCommand(Wire):
 
 
 class HeadersWish(Wire):
-    """An operator wants to see the headers of one message."""
+    """An operator wants to see the headers of one message, and perhaps its text."""
 
     request: int
     id: StoredId
+    has_preview: bool = False
 
 
 class QueueAnswer(Wire):

@@ -1,29 +1,20 @@
-"""The wire types of the message trace: what Postfix's log said, numbered, in compressed batches.
-
-A batch travels apart from the heartbeat, as a gzip body of JSON. `stream` names one spool on one
-node's disk; numbers rise within it and are never given twice, so the control plane takes each entry
-once whatever is repeated. Numbers may be left out: a `GAP` says what was not kept.
-"""
+"""The wire types of the message trace: what Postfix's log said (see `core.stream_wire`)."""
 
 from __future__ import annotations
 
-import zlib
 from enum import StrEnum
 from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
-from nodeagent.core.contract import Wire
+from nodeagent.core.stream_wire import Batch, Numbered, StreamEntry
+from nodeagent.core.stream_wire import unpack as unpack_batch
 
-TRACE_MEDIA_TYPE: Final = "application/gzip"
-MOST_ENTRIES: Final = 500
 MOST_PLAIN_BYTES: Final = 4 * 1024 * 1024
 """The largest batch once unpacked; a sender stays far below it."""
-LAST_NUMBER: Final = 2**53
 TEXT_LENGTH: Final = 1000
 ADDRESS_LENGTH: Final = 320
 NAME_LENGTH: Final = 255
-_GZIP: Final = 16 + zlib.MAX_WBITS
 
 Text = Annotated[str, StringConstraints(max_length=TEXT_LENGTH)]
 Address = Annotated[str, StringConstraints(max_length=ADDRESS_LENGTH)]
@@ -58,10 +49,9 @@ class DeliveryStatus(StrEnum):
     DELIVERABLE = "deliverable"
 
 
-class TraceEntry(Wire):
+class TraceEntry(StreamEntry):
     """What one line says; None for what it does not say. All texts may be a stranger's."""
 
-    at: float = Field(ge=0, lt=2**33)  # seconds since 1970, by the node's clock
     kind: TraceKind
     service: Name = ""  # as it is logged: "postfix/smtpd"
     text: Text = ""  # the line after the queue id
@@ -80,43 +70,12 @@ class TraceEntry(Wire):
     dsn: Annotated[str, StringConstraints(pattern=r"^[245]\.\d{1,3}\.\d{1,3}$")] | None = None
     status: DeliveryStatus | None = None
     child: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{5,40}$")] | None = None
-    lost: int | None = Field(default=None, ge=0, lt=2**53)  # GAP: entries dropped, None: unknown
 
 
-class NumberedEntry(Wire):
-    """An entry in its place in the stream."""
-
-    number: int = Field(ge=1, le=LAST_NUMBER)
-    entry: TraceEntry
-
-
-class TraceBatch(Wire):
-    """The oldest entries of a spool, in rising order of their numbers."""
-
-    stream: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-    entries: tuple[NumberedEntry, ...] = Field(min_length=1, max_length=MOST_ENTRIES)
-
-
-class TraceAnswer(Wire):
-    """Everything up to this number of the stream is stored; the node may forget it."""
-
-    acknowledged: int = Field(ge=0, le=LAST_NUMBER)
-
-
-def pack(batch: TraceBatch) -> bytes:
-    """Return the body of the call."""
-    plain = batch.model_dump_json(exclude_defaults=True).encode()
-    packer = zlib.compressobj(wbits=_GZIP)
-    return packer.compress(plain) + packer.flush()
+NumberedEntry = Numbered[TraceEntry]
+TraceBatch = Batch[TraceEntry]
 
 
 def unpack(body: bytes) -> TraceBatch:
-    """Return what `pack` was given; raises ValueError (pydantic's too) for anything else."""
-    unpacker = zlib.decompressobj(wbits=_GZIP)
-    try:
-        plain = unpacker.decompress(body, MOST_PLAIN_BYTES)
-    except zlib.error as error:
-        raise ValueError("the body is not gzip") from error
-    if not unpacker.eof:
-        raise ValueError(f"the body is torn, or has more than {MOST_PLAIN_BYTES} bytes unpacked")
-    return TraceBatch.model_validate_json(plain)
+    """Return the batch that was packed; raises ValueError (pydantic's too) for anything else."""
+    return unpack_batch(TraceBatch, body, MOST_PLAIN_BYTES)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.core.render import render
-from controlplane.core.spec import ClusterMode, ClusterSpec, VipSpec
+from controlplane.core.spec import ClusterMode, ClusterSpec, MiltersSpec, VipSpec
 from controlplane.core.validation import validate
 from nodeagent.core.config_plan import indexed_tables
 from tests.render.keepalived_world import namespaces
@@ -49,6 +49,10 @@ CASES: dict[str, tuple[ClusterSpec, str]] = {
     ),
     "standalone": (pair(nodes=(ALONE,)), "node-a"),
     "no-vip": (pair(vips=()), "node-a"),
+    "filters": (
+        pair(milters=MiltersSpec(policy=True, rspamd=True, clamav=True)),
+        "node-a",
+    ),
 }
 
 

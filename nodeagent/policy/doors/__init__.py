@@ -1,0 +1,1 @@
+"""Where MTAs come in: thin shells of sockets and timers around codecs and engine."""

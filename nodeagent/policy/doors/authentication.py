@@ -1,0 +1,106 @@
+"""Looks up SPF, DKIM and DMARC beside the event loop, within a deadline.
+
+Theory of operation. A few threads ask the DNS and check signatures. Each look-up gets what is left
+of the mail's deadline, so a thread ends soon after it. A mail whose threads are all taken waits no
+longer than its own deadline either: what was not found out by then is "temperror", never "fail".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from nodeagent.policy.document import PolicySettings
+from nodeagent.policy.doors.dkim_check import check_dkim
+from nodeagent.policy.doors.dmarc_check import check_dmarc
+from nodeagent.policy.doors.dns_client import DnsClient, Lookup
+from nodeagent.policy.doors.spf_check import check_spf
+from nodeagent.policy.engine.authentication import (
+    AuthenticationResults,
+    DkimCheck,
+    DmarcCheck,
+    Result,
+    SpfCheck,
+)
+from nodeagent.policy.model import Envelope, Message, Session
+
+THREADS: Final = 16
+DEADLINE_S: Final = 5.0
+SHARE_OF_DECISION: Final = 0.7  # of what a decision may take, so that there is time to decide
+GRACE_S: Final = 0.2
+
+
+class Authenticator:
+    """Checks mails; `client` is the host's own resolvers if it is not given."""
+
+    def __init__(
+        self,
+        client: DnsClient | None = None,
+        *,
+        deadline_s: float = DEADLINE_S,
+        threads: int = THREADS,
+    ) -> None:
+        self._client = client or DnsClient()
+        self._deadline_s = deadline_s
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="authentication")
+
+    async def check(
+        self,
+        session: Session,
+        envelope: Envelope,
+        message: Message | None,
+        settings: PolicySettings,
+    ) -> AuthenticationResults:
+        """Return what the settings ask for; without a message SPF alone. Raises nothing."""
+        if not any(one.is_enabled for one in (settings.spf, settings.dkim, settings.dmarc)):
+            return AuthenticationResults()
+        allowed_s = min(self._deadline_s, settings.decision_timeout_s * SHARE_OF_DECISION)
+        lookup = Lookup(self._client, time.monotonic() + allowed_s)
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(
+            self._pool, _check, session, envelope, message, settings, lookup
+        )
+        try:
+            return await asyncio.wait_for(work, allowed_s + GRACE_S)
+        except TimeoutError:
+            return _unknown(message, settings)
+
+    def close(self) -> None:
+        """Take no more mails; what is being looked up ends by its deadline."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _check(
+    session: Session,
+    envelope: Envelope,
+    message: Message | None,
+    settings: PolicySettings,
+    lookup: Lookup,
+) -> AuthenticationResults:
+    """Check in a thread what is asked for, and what DMARC needs of the others."""
+    wants_dmarc = settings.dmarc.is_enabled and message is not None
+    spf = SpfCheck(Result.NONE)
+    if settings.spf.is_enabled or wants_dmarc:
+        spf = check_spf(session.client, session.helo, envelope.sender, lookup)
+    dkim: tuple[DkimCheck, ...] = ()
+    if message is not None and (settings.dkim.is_enabled or wants_dmarc):
+        dkim = check_dkim(message, lookup)
+    dmarc = None
+    if message is not None and wants_dmarc:
+        dmarc = check_dmarc(message, spf, dkim, lookup)
+    return AuthenticationResults(
+        spf=spf if settings.spf.is_enabled else None,
+        dkim=dkim if settings.dkim.is_enabled and message is not None else None,
+        dmarc=dmarc,
+    )
+
+
+def _unknown(message: Message | None, settings: PolicySettings) -> AuthenticationResults:
+    """Return what is said of a mail that nothing could be found out about in time."""
+    return AuthenticationResults(
+        spf=SpfCheck(Result.TEMPERROR) if settings.spf.is_enabled else None,
+        dkim=(DkimCheck(Result.TEMPERROR),) if settings.dkim.is_enabled and message else None,
+        dmarc=DmarcCheck(Result.TEMPERROR) if settings.dmarc.is_enabled and message else None,
+    )
