@@ -253,8 +253,8 @@ RULES: Final = (
         "quarantined",
         Severity.WARN,
         "The quarantine on %(node)s is not empty: damaged or half copied files, %(messages)s.",
-        "Look at them before you delete anything: docs/howto/look-at-mail-set-aside.md.",
-        "/queue",
+        "Look at them on the node before you delete anything; the manual says how.",
+        "/manuals/howto/look-at-mail-set-aside.md",
         finders.quarantined,
     ),
     AttentionRule(
@@ -296,6 +296,14 @@ RULES: Final = (
         "See the event for the reason.",
         "/events",
         finders.happened("freezer-failed"),
+    ),
+    AttentionRule(
+        "policy-problem",
+        Severity.WARN,
+        "The policy hook of %(node)s has a problem: %(problem)s",
+        "Correct what it names; until then the node decides by what it can use.",
+        "/policy",
+        finders.policy_problem,
     ),
     AttentionRule(
         "rotation-needs-peer",

@@ -330,6 +330,13 @@ def disk_filling(situation: Situation) -> Iterator[Finding]:
     yield from _disk_left(situation, DISK_BAD_SHARE, DISK_WARN_SHARE)
 
 
+def policy_problem(situation: Situation) -> Iterator[Finding]:
+    """Yield the nodes whose policy hook says that something is wrong."""
+    for node, _ in _present(situation):
+        if node.policy_problem:
+            yield Finding({"node": node.name, "problem": node.policy_problem})
+
+
 def rotation_needs_peer(situation: Situation) -> Iterator[Finding]:
     """Yield the silent peers, each with the node whose new SSH key waits for it."""
     for node, _ in _present(situation):

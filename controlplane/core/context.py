@@ -22,6 +22,7 @@ from controlplane.core.names import (
     parse_domain,
     parse_domain_pattern,
     parse_host_address,
+    parse_milter,
     parse_network,
     parse_next_hop,
     parse_sender,
@@ -30,6 +31,8 @@ from controlplane.core.spec import (
     DEFAULT_REPLY_TEXT,
     ClusterSpec,
     InetProtocols,
+    MilterDefault,
+    MiltersSpec,
     NodeSpec,
     QueueSpec,
     RecipientDomain,
@@ -45,6 +48,13 @@ from controlplane.core.topology import (
     network_of,
     vip_priority,
     vrrp_group,
+)
+from nodeagent.policy.places import (
+    HOLD_PORT,
+    LIST_DOMAIN,
+    LISTS_SOCKET,
+    MILTER_SOCKET,
+    SEND_PORT,
 )
 
 OWN_NETWORKS: Final = ("127.0.0.0/8", "::1/128")
@@ -71,6 +81,19 @@ class Transport:
 
 
 @dataclass(frozen=True)
+class FilterContext:
+    """Which milters Postfix asks, and the policy hook's ways back into Postfix."""
+
+    milters: tuple[str, ...]
+    default_action: str
+    local_action: str  # for clients on the node itself, keepalived's check among them
+    has_policy: bool
+    send_port: int
+    hold_port: int
+    list_domain: str
+
+
+@dataclass(frozen=True)
 class PostfixContext:
     """Everything that main.cf, master.cf and the tables of one node are made of."""
 
@@ -84,6 +107,7 @@ class PostfixContext:
     has_certificate: bool
     message_size_limit_bytes: int
     queue: QueueSpec
+    filters: FilterContext
     transports: tuple[Transport, ...]
     trusted_networks: tuple[str, ...]
     node_aliases: tuple[Entry, ...]
@@ -132,11 +156,14 @@ def postfix_context(spec: ClusterSpec, node: NodeSpec) -> PostfixContext:
         has_certificate=spec.tls is not None,
         message_size_limit_bytes=spec.message_size_limit_bytes,
         queue=spec.queue,
+        filters=_filters(spec.milters),
         transports=_transports((*spec.recipient_domains, *spec.routes)),
         trusted_networks=_trusted_networks(spec),
         node_aliases=aliases,
         recipient_domains=_recipient_entries(spec.recipient_domains),
-        transport=_transport_entries(spec.recipient_domains),
+        transport=tuple(
+            sorted((*_transport_entries(spec.recipient_domains), *_list_entries(spec.milters)))
+        ),
         sender_policy=_policy_entries(spec.sender_policies),
         sender_routes=_route_entries(spec.routes),
         sender_credentials=_credential_entries(spec.routes),
@@ -244,6 +271,33 @@ def _transport_entries(domains: Iterable[RecipientDomain]) -> tuple[Entry, ...]:
             continue
         entries.append((parse_domain_pattern(domain.name), value))
     return tuple(sorted(entries))
+
+
+def _filters(milters: MiltersSpec) -> FilterContext:
+    asked = (
+        (milters.policy, f"unix:{MILTER_SOCKET}"),
+        (milters.rspamd, parse_milter(milters.rspamd_address)),
+        (milters.clamav, parse_milter(milters.clamav_address)),
+    )
+    return FilterContext(
+        milters=tuple(address for is_asked, address in asked if is_asked),
+        default_action=milters.default_action.value,
+        local_action=_local_action(milters.default_action).value,
+        has_policy=milters.policy,
+        send_port=SEND_PORT,
+        hold_port=HOLD_PORT,
+        list_domain=LIST_DOMAIN,
+    )
+
+
+def _local_action(chosen: MilterDefault) -> MilterDefault:
+    """Return what is chosen, unless keepalived would hear a greeting that says no."""
+    return MilterDefault.TEMPFAIL if chosen is MilterDefault.REJECT else chosen
+
+
+def _list_entries(milters: MiltersSpec) -> tuple[Entry, ...]:
+    """Return the way of a category's mail to the hook, which addresses each subscriber's copy."""
+    return ((LIST_DOMAIN, f"lmtp:unix:{LISTS_SOCKET}"),) if milters.policy else ()
 
 
 def _policy_entries(policies: Iterable[SenderPolicy]) -> tuple[Entry, ...]:

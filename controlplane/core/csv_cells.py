@@ -26,7 +26,9 @@ def guarded(value: object) -> str:
 def unguarded(cell: str) -> str:
     """Return what a cell of ours, or one that was typed, says; without space around it."""
     text = cell.strip()
-    return text[1:] if text[:1] == GUARD and text[1:2] in {GUARD, *FORMULA_STARTS} else text
+    if text[:1] != GUARD:
+        return text
+    return text[1:] if text[1:2] in {GUARD, *FORMULA_STARTS} else text
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 from controlplane.core.attention import Severity
 
 SEVERITIES: Final[Mapping[str, Severity]] = {
+    "alert-not-taken": Severity.WARN,
     "confirmed-dead": Severity.WARN,
     "events-dropped": Severity.WARN,
     "fence-failed": Severity.BAD,
@@ -18,6 +19,7 @@ SEVERITIES: Final[Mapping[str, Severity]] = {
     "lease": Severity.WARN,
     "mirror-broken": Severity.BAD,
     "orphaned-vip": Severity.BAD,
+    "policy-log-gap": Severity.WARN,
     "push-refused": Severity.WARN,
     "quarantined": Severity.BAD,
     "receipt-conflict": Severity.BAD,

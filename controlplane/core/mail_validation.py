@@ -17,6 +17,7 @@ from controlplane.core.names import (
     NextHop,
     parse_address,
     parse_domain_pattern,
+    parse_milter,
     parse_network,
     parse_next_hop,
     parse_sender,
@@ -52,6 +53,8 @@ def check(spec: ClusterSpec, own: AbstractSet[Address], findings: Findings) -> N
         "message_size_limit_bytes", spec.message_size_limit_bytes, *MESSAGE_SIZES_BYTES
     )
     _check_queue(spec, findings)
+    for name in ("rspamd_address", "clamav_address"):
+        findings.parsed(f"milters.{name}", getattr(spec.milters, name), parse_milter)
 
 
 def _hostnames(spec: ClusterSpec) -> frozenset[str]:

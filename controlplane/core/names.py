@@ -32,6 +32,9 @@ _HOST_LABELS: Final = re.compile(
 _LOCAL_PART: Final = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
 )
+LAST_PORT: Final = 65_535
+_PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
+_SOCKET_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._-]+)+")
 _LOOKS_NUMERIC: Final = re.compile(r"[0-9.]+")
 
 
@@ -141,6 +144,19 @@ def parse_next_hop(text: str) -> NextHop:
             raise BadValue("contains a port; it has a field of its own")
         return NextHop(str(parse_address(bare)), is_address=True)
     return NextHop(parse_host(inner), is_address=False)
+
+
+def parse_milter(text: str) -> str:
+    """Return where a milter listens, as postconf(5) has it: inet:host:port or unix:/path."""
+    kind, _, place = text.partition(":")
+    if kind == "unix" and _SOCKET_PATH.fullmatch(place):
+        return text
+    host, _, port = place.rpartition(":")
+    if kind != "inet" or not _PORT.fullmatch(port) or int(port) > LAST_PORT:
+        raise BadValue("is neither inet:host:port nor unix:/path")
+    hop = parse_next_hop(host)
+    is_v6 = hop.is_address and ":" in hop.host
+    return f"inet:[{hop.host}]:{port}" if is_v6 else f"inet:{hop.host}:{port}"
 
 
 def parse_host(text: str) -> str:

@@ -123,6 +123,7 @@ class KnownNode:
     is_late: bool = False
     report: KnownReport | None = None
     rotation: KnownRotation | None = None
+    policy_problem: str = ""  # what its policy hook says is wrong, while the policy is on
     seen_at_s: float | None = field(default=None, compare=False)
 
     @property

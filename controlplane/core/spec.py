@@ -138,6 +138,29 @@ class VrrpSpec(Spec):
     advert_int_s: float = 1.0  # 0.01 to 40.95 in steps of 0.01 (RFC 9568: 12 bits of centiseconds)
 
 
+class MilterDefault(StrEnum):
+    """What Postfix does with mail when a milter does not answer (milter_default_action)."""
+
+    ACCEPT = "accept"
+    REJECT = "reject"
+    TEMPFAIL = "tempfail"
+    QUARANTINE = "quarantine"
+
+
+class MiltersSpec(Spec):
+    """The mail filters that Postfix asks, in this order: our policy hook, rspamd, ClamAV.
+
+    Addresses as milters are written in postconf(5): "inet:host:port" or "unix:/path".
+    """
+
+    policy: bool = False
+    rspamd: bool = False
+    rspamd_address: str = "inet:127.0.0.1:11332"
+    clamav: bool = False
+    clamav_address: str = "unix:/run/clamav/clamav-milter.ctl"
+    default_action: MilterDefault = MilterDefault.TEMPFAIL
+
+
 class TlsSpec(Spec):
     """The certificate that Postfix shows to its clients."""
 
@@ -163,6 +186,7 @@ class ClusterSpec(Spec):
     inet_protocols: InetProtocols = InetProtocols.AUTO
     queue: QueueSpec = Field(default_factory=QueueSpec)
     vrrp: VrrpSpec = Field(default_factory=VrrpSpec)
+    milters: MiltersSpec = Field(default_factory=MiltersSpec)
     timings: Timings = Field(default_factory=Timings)
     tls: TlsSpec | None = None  # None: STARTTLS is not offered
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import select
-from sqlmodel import Session
+from sqlmodel import Session, col
 
 from controlplane.core.spec import ClusterSpec, TlsSpec
 from controlplane.errors import Invalid, NotFound
@@ -29,7 +29,7 @@ from controlplane.store.certificates import (
     store_certificate,
 )
 from controlplane.store.cluster_settings import NOT_RENDERED, ClusterSettings
-from controlplane.store.cluster_tables import CLUSTER_ID, CertificateRow, ClusterRow
+from controlplane.store.cluster_tables import CLUSTER_ID, CertificateRow, ClusterRow, NodeRow
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.nouns import ALL_NOUNS, DOMAINS, ItemT, Noun
@@ -229,6 +229,11 @@ def read_revision(session: Session) -> int:
     """Return how many changes there have been."""
     row = session.get(ClusterRow, CLUSTER_ID)
     return 0 if row is None else row.revision
+
+
+def node_names(session: Session) -> list[str]:
+    """Return the names of all nodes, in their order."""
+    return list(session.execute(select(col(NodeRow.name)).order_by(col(NodeRow.name))).scalars())
 
 
 def _columns_of(noun: Noun[Any]) -> Any:

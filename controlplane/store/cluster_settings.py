@@ -9,7 +9,14 @@ from typing import Any, Final
 
 from pydantic import Field, field_validator
 
-from controlplane.core.spec import InetProtocols, QueueSpec, SenderAction, Spec, VrrpSpec
+from controlplane.core.spec import (
+    InetProtocols,
+    MiltersSpec,
+    QueueSpec,
+    SenderAction,
+    Spec,
+    VrrpSpec,
+)
 from nodeagent.core.contract import Timings
 
 NOT_RENDERED: Final = frozenset({"replication_mode", "agent_url"})
@@ -53,6 +60,9 @@ class ClusterSettings(Spec):
     )
     queue: QueueSpec = Field(default_factory=QueueSpec, description="Retries and lifetimes.")
     vrrp: VrrpSpec = Field(default_factory=VrrpSpec, description="How fast the VIP moves.")
+    milters: MiltersSpec = Field(
+        default_factory=MiltersSpec, description="The mail filters that Postfix asks."
+    )
     timings: Timings = Field(default_factory=Timings, description="Leases and pushes.")
 
     @field_validator("agent_url")

@@ -40,6 +40,12 @@ WRITE_LOCK = 0x52454C4159
 TRACE_LOCK = 0x5245545243
 """The same for the message trace: on PostgreSQL no heartbeat waits behind a batch of log lines."""
 
+POLICY_LOCK = 0x52504F4C43
+RATES_LOCK = 0x5252415445
+"""The same for the mail policy, and for the counts of its rates."""
+POLICY_LOG_LOCK = 0x52454C4F47
+"""The same for the policy log."""
+
 
 class Database:
     """One database: `read()` and `write()` hand out sessions, each in a transaction of its own."""
@@ -60,13 +66,16 @@ class Database:
             yield session
 
     @contextmanager
-    def write(self, lock: int = WRITE_LOCK, *, is_urgent: bool = True) -> Iterator[Session]:
+    def write(
+        self, lock: int = WRITE_LOCK, *more: int, is_urgent: bool = True
+    ) -> Iterator[Session]:
         """Give the one writing transaction: committed at the end, rolled back by any exception.
 
         Transactions of another `lock` wait for their like only, and change no row of these; on
-        SQLite all are the one writer, and those that are not urgent let the others go first.
+        SQLite all are the one writer, and those that are not urgent let the others go first. What
+        changes rows of two takes WRITE_LOCK last: no heartbeat waits while it waits for the other.
         """
-        writer = self.engine.execution_options(relay_writes=lock)
+        writer = self.engine.execution_options(relay_writes=(lock, *more))
         turn = self._turns.turn(is_urgent=is_urgent) if self._turns else nullcontext()
         with turn, translated(), Session(writer, expire_on_commit=False) as session:
             session.connection()
@@ -137,10 +146,10 @@ def _make_postgresql(url: Any) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        lock = connection.get_execution_options().get("relay_writes")
-        if lock is not None:
+        locks = connection.get_execution_options().get("relay_writes", ())
+        for lock in locks:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": lock})
-        else:
+        if not locks:
             connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
     return engine

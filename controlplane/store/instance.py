@@ -28,6 +28,7 @@ from controlplane.store.ownership_tables import (
     ReceiptRow,
     RecoveryReportRow,
 )
+from controlplane.store.policy_revision import RESTORED, raise_revision
 from controlplane.store.queue_actions import cancel_all
 from controlplane.store.reports import add_event
 from nodeagent.core.contract import RecoveryRequest, RememberedReceipt
@@ -51,6 +52,7 @@ def mark_restored(session: Session) -> InstanceRow:
     row.created_at = read_clock_s(session)
     session.add(row)
     session.execute(delete(RecoveryReportRow))
+    raise_revision(session, RESTORED)
     cancel_all(session, "The control plane was restored from a backup; nobody knows what was done.")
     add_event(session, "restored", "The control plane was restored and waits for all nodes.")
     return row

@@ -43,11 +43,10 @@ CSV_LISTS: Final[Mapping[str, tuple[Noun[Any], CsvList]]] = {
 """The lists that go in and out as CSV, by the name of their API."""
 
 
-@dataclass(frozen=True)
-class ListPlan:
+@dataclass(frozen=True, kw_only=True)
+class Plan:
     """What putting a list changes, by key; `present` is how many there are now."""
 
-    noun: Noun[Any]
     added: Mapping[str, Any]
     changed: Mapping[str, Any]
     removed: tuple[str, ...]
@@ -74,6 +73,13 @@ class ListPlan:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListPlan(Plan):
+    """The plan of one of the cluster's lists."""
+
+    noun: Noun[Any]
+
+
 @dataclass(frozen=True)
 class CsvImport:
     """A CSV text that can be used, as a plan for the settings of `revision`."""
@@ -92,7 +98,7 @@ def plan_list(
         key = noun.key_of(item)
         after[key] = key if isinstance(item, str) else item.model_copy(update={noun.key: key})
     return ListPlan(
-        noun,
+        noun=noun,
         added={key: item for key, item in after.items() if key not in before},
         changed={key: item for key, item in after.items() if key in before and before[key] != item},
         removed=tuple(sorted(set(before) - set(after))) if replace else (),
@@ -135,7 +141,7 @@ def finish_plan(store: ClusterStore, session: Session, plan: ListPlan, actor: Ac
     store.finish(session, actor, f"{plan.noun.name}.import", before=before, after=after)
 
 
-def first_names(plan: ListPlan) -> dict[str, list[str]]:
+def first_names(plan: Plan) -> dict[str, list[str]]:
     """Return the first keys of each kind of change, for the audit log."""
     return {
         "added": _first(plan.added),

@@ -1,4 +1,4 @@
-"""Headers of single messages: asked for by an operator, sealed at rest, gone after minutes."""
+"""Headers and texts of single messages: asked for, sealed at rest, gone after minutes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from controlplane.errors import NotFound
 from controlplane.store.clock import read_clock_s
 from controlplane.store.crypto import SecretBox
 from controlplane.store.queue_tables import QueueHeadersRow
-from nodeagent.core.queue_contract import HeadersResult, HeadersWish
+from nodeagent.core.queue_contract import HeadersResult, HeadersWish, Preview
 
 KEPT_S: Final = 600.0
 ASKED_AT_ONCE: Final = 5
@@ -30,13 +30,22 @@ class Headers:
     is_answered: bool
     text: str | None = None
     deferrals: tuple[str, ...] = ()
+    preview: Preview | None = None
 
 
-def ask_for_headers(session: Session, node: str, queue_id: str, requested_by: str) -> int:
+def ask_for_headers(
+    session: Session,
+    node: str,
+    queue_id: str,
+    requested_by: str,
+    *,
+    wants_preview: bool = False,
+) -> int:
     """Note the wish; return its number."""
     row = QueueHeadersRow(
         node=node,
         queue_id=queue_id,
+        wants_preview=wants_preview,
         requested_by=requested_by,
         requested_at=read_clock_s(session),
     )
@@ -59,7 +68,10 @@ def wishes_for(session: Session, node: str) -> tuple[HeadersWish, ...]:
         .order_by(col(row.id))
         .limit(ASKED_AT_ONCE)
     ).scalars()
-    return tuple(HeadersWish(request=one.id or 0, id=one.queue_id) for one in rows)
+    return tuple(
+        HeadersWish(request=one.id or 0, id=one.queue_id, has_preview=one.wants_preview)
+        for one in rows
+    )
 
 
 def take_headers(
@@ -70,7 +82,7 @@ def take_headers(
         row = session.get(QueueHeadersRow, result.request)
         if row is None or row.node != node or row.answered_at is not None:
             continue
-        content = {"text": result.headers, "deferrals": result.deferrals}
+        content = result.model_dump(mode="json", include={"headers", "deferrals", "preview"})
         row.content_sealed = box.seal(json.dumps(content))
         row.answered_at = read_clock_s(session)
         session.add(row)
@@ -86,13 +98,15 @@ def read_headers(session: Session, request: int, requested_by: str, box: SecretB
     if row.content_sealed is None:
         return Headers(request, row.node, row.queue_id, is_answered=False)
     content = json.loads(box.open(row.content_sealed))
+    preview = content.get("preview")
     return Headers(
         request,
         row.node,
         row.queue_id,
         is_answered=True,
-        text=content["text"],
+        text=content["headers"],
         deferrals=tuple(content["deferrals"]),
+        preview=None if preview is None else Preview.model_validate(preview),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_
@@ -22,18 +22,23 @@ _SECONDS: Final = r"-?[0-9]{1,10}(?:\.[0-9]{1,20})?(?:e-[0-9]{1,3})?"
 _CURSOR: Final = re.compile(rf"({_SECONDS})/([^/\0]+)/([^/\0]+)")
 
 
-class QueueFilter(BaseModel):
-    """Which messages; everything that is given must hold. Texts match parts, in any case."""
+class MessageFilter(BaseModel):
+    """Which queued messages; everything that is given must hold. Texts match parts, in any case."""
 
     model_config = ConfigDict(extra="forbid")
 
     node: str | None = Field(default=None, pattern=NODE_NAME_PATTERN)
-    queue: QueueName | None = None
     queue_id: str | None = Field(default=None, pattern=STORED_ID_PATTERN)
     sender: str | None = Field(
         default=None, max_length=TEXT_LENGTH, description="Empty text: bounces only."
     )
     recipient: str | None = Field(default=None, min_length=1, max_length=TEXT_LENGTH)
+
+
+class QueueFilter(MessageFilter):
+    """Which messages of the queue."""
+
+    queue: QueueName | None = None
     domain: str | None = Field(
         default=None,
         min_length=1,
@@ -65,27 +70,32 @@ class ListState:
     reported_age_s: float
 
 
-def conditions(wanted: QueueFilter, now_s: float) -> list[ColumnElement[bool]]:
-    """Return what a row has to meet; ages count from `now_s`, seconds since 1970."""
+def about_message(wanted: MessageFilter) -> list[ColumnElement[bool]]:
+    """Return what a row has to meet, whatever list it is shown in."""
     row = QueueMessageRow
     found: list[ColumnElement[bool]] = []
     if wanted.node is not None:
         found.append(col(row.node) == wanted.node)
-    if wanted.queue is not None:
-        found.append(col(row.queue) == wanted.queue.value)
     if wanted.queue_id is not None:
         found.append(col(row.queue_id) == wanted.queue_id)
     if wanted.sender == "":
         found.append(col(row.sender) == "")
-    for column, text in (
-        (col(row.sender), wanted.sender),
-        (col(row.recipients), wanted.recipient),
-        (col(row.reason), wanted.reason),
-    ):
+    for column, text in ((row.sender, wanted.sender), (row.recipients, wanted.recipient)):
         if text:
-            found.append(column.icontains(_storable(text), autoescape=True))
+            found.append(col(column).icontains(storable(text), autoescape=True))
+    return found
+
+
+def conditions(wanted: QueueFilter, now_s: float) -> list[ColumnElement[bool]]:
+    """Return what a row of the queue has to meet; ages count from `now_s`, since 1970."""
+    row = QueueMessageRow
+    found = about_message(wanted)
+    if wanted.queue is not None:
+        found.append(col(row.queue) == wanted.queue.value)
+    if wanted.reason is not None:
+        found.append(col(row.reason).icontains(storable(wanted.reason), autoescape=True))
     if wanted.domain is not None:
-        name = _storable(wanted.domain).lower()
+        name = storable(wanted.domain).lower()
         is_domain = col(row.domains).contains(f"\n{name}\n", autoescape=True)
         found.append(or_(is_domain, col(row.next_hop) == name))
     if wanted.older_than_s is not None:
@@ -100,20 +110,13 @@ def find_messages(
 ) -> Page:
     """Return one page and how many messages there are in all; raises `Invalid` for a bad cursor."""
     meets = and_(True, *conditions(wanted, read_clock_s(session)))  # noqa: FBT003 - SQL's TRUE
-    key = (
-        col(QueueMessageRow.arrived_at),
-        col(QueueMessageRow.node),
-        col(QueueMessageRow.queue_id),
-    )
     total = session.execute(
         select(func.count()).select_from(QueueMessageRow).where(meets)
     ).scalar_one()
-    order = [one.asc() if is_oldest_first else one.desc() for one in key]
+    order = [one.asc() if is_oldest_first else one.desc() for one in place_columns()]
     statement = select(QueueMessageRow).where(meets).order_by(*order).limit(limit + 1)
     if after is not None:
-        place = tuple_(*_place_of(after))
-        behind = tuple_(*key) > place if is_oldest_first else tuple_(*key) < place
-        statement = statement.where(behind)
+        statement = statement.where(is_behind(after, is_oldest_first=is_oldest_first))
     rows = list(session.execute(statement).scalars())
     has_more = len(rows) > limit
     rows = rows[:limit]
@@ -146,12 +149,25 @@ def list_states(session: Session) -> list[ListState]:
     ]
 
 
+def place_columns() -> tuple[Any, ...]:
+    """Return what every list of messages is sorted by."""
+    row = QueueMessageRow
+    return col(row.arrived_at), col(row.node), col(row.queue_id)
+
+
+def is_behind(cursor: str, *, is_oldest_first: bool = False) -> ColumnElement[bool]:
+    """Compare with the last row of the page before; raises `Invalid` for a bad cursor."""
+    here, place = tuple_(*place_columns()), tuple_(*place_of(cursor))
+    return here > place if is_oldest_first else here < place
+
+
 def cursor_of(row: QueueMessageRow) -> str:
     """Return the text that stands for the place of a row in every list."""
     return f"{row.arrived_at!r}/{row.node}/{row.queue_id}"
 
 
-def _place_of(cursor: str) -> tuple[float, str, str]:
+def place_of(cursor: str) -> tuple[float, str, str]:
+    """Return what `cursor_of` stands for; raises `Invalid` for anything else."""
     found = _CURSOR.fullmatch(cursor)
     if found is None:
         sentence = "This is no place in the list; take `after` from the page before."
@@ -159,6 +175,6 @@ def _place_of(cursor: str) -> tuple[float, str, str]:
     return float(found[1]), found[2], found[3]
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Return a text that a database takes: PostgreSQL takes no NUL."""
     return text.replace("\x00", "\ufffd")

@@ -80,13 +80,14 @@ class QueueActionItemRow(SQLModel, table=True):
 
 
 class QueueHeadersRow(SQLModel, table=True):
-    """An operator's wish to see one message's headers, and the answer, sealed and soon deleted."""
+    """An operator's wish to look into one message, and the answer, sealed and soon deleted."""
 
     __tablename__ = "queue_headers"
 
     id: int | None = Field(default=None, primary_key=True)
     node: str = Field(max_length=63)
     queue_id: str = Field(max_length=64)
+    wants_preview: bool = False
     requested_by: str = Field(max_length=64)
     requested_at: float = Field(sa_type=Float, index=True)
     answered_at: float | None = Field(default=None, sa_type=Float)

@@ -36,6 +36,7 @@ from controlplane.store.ownership_tables import (
     ReceiptRow,
     SwitchoverRow,
 )
+from controlplane.store.policy_status import present_problems
 from controlplane.store.samples import queue_before
 from controlplane.store.system import clock_offset_s, disk_of
 from controlplane.store.trace_tables import TraceStreamRow
@@ -86,6 +87,7 @@ def read_situation(session: Session) -> Situation:
 def _nodes(session: Session, now_s: float, limit_s: float) -> Iterator[KnownNode]:
     agents = {row.name: row for row in session.execute(select(AgentRow)).scalars()}
     reports = {row.node: row for row in session.execute(select(NodeReportRow)).scalars()}
+    problems = present_problems(session)
     for row in session.execute(select(NodeRow).order_by(col(NodeRow.name))).scalars():
         agent, report = agents.get(row.name), reports.get(row.name)
         yield KnownNode(
@@ -99,6 +101,7 @@ def _nodes(session: Session, now_s: float, limit_s: float) -> Iterator[KnownNode
             is_late=report is not None and now_s - report.seen_at > LATE_S,
             report=None if report is None else _report(report),
             rotation=None if agent is None else _rotation(session, agent),
+            policy_problem=problems.get(row.name, ""),
             seen_at_s=None if report is None else report.seen_at,
         )
 

@@ -7,10 +7,10 @@ from typing import Final
 
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import select, text
-from sqlmodel import Session, col
+from sqlmodel import Session
 
 from controlplane.core.situation import KnownDisk
-from controlplane.store.cluster_tables import NodeRow
+from controlplane.store.cluster import node_names
 from controlplane.store.ownership_tables import NodeReportRow
 from nodeagent.core.contract import NodeReport
 
@@ -61,8 +61,7 @@ def read_database(session: Session) -> DatabaseFacts:
 def read_hosts(session: Session) -> list[HostFacts]:
     """Return all nodes by name."""
     reports = {row.node: row for row in session.execute(select(NodeReportRow)).scalars()}
-    names = session.execute(select(col(NodeRow.name)).order_by(col(NodeRow.name))).scalars()
-    return [_host(name, reports.get(name)) for name in names]
+    return [_host(name, reports.get(name)) for name in node_names(session)]
 
 
 def _host(name: str, row: NodeReportRow | None) -> HostFacts:

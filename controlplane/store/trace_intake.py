@@ -15,18 +15,19 @@ from sqlalchemy import func, select, update
 from sqlmodel import Session, col
 
 from controlplane.core.trace import Ending, TraceStatus, message_status, stronger
-from controlplane.store.clock import read_clock_s
 from controlplane.store.engine import TRACE_LOCK, Database
-from controlplane.store.reports import add_event, stored_text
+from controlplane.store.log_search import domain_of
+from controlplane.store.log_streams import in_parts, note_gaps, take_new
+from controlplane.store.reports import stored_text
 from controlplane.store.trace_tables import (
     TraceDeliveryRow,
     TraceMessageRow,
     TraceStepRow,
     TraceStreamRow,
 )
+from nodeagent.core.stream_wire import StreamAnswer
 from nodeagent.core.trace_wire import (
     DeliveryStatus,
-    TraceAnswer,
     TraceBatch,
     TraceEntry,
     TraceKind,
@@ -55,34 +56,22 @@ class _Work:
     deliveries: dict[tuple[int, str], TraceDeliveryRow] = field(default_factory=dict)
 
 
-def take_in_parts(database: Database, node: str, batch: TraceBatch) -> TraceAnswer:
+def take_in_parts(database: Database, node: str, batch: TraceBatch) -> StreamAnswer:
     """Store a batch in transactions so short that heartbeats fit between them."""
-    answer = TraceAnswer(acknowledged=0)
-    for start in range(0, len(batch.entries), ENTRIES_AT_ONCE):
-        entries = batch.entries[start : start + ENTRIES_AT_ONCE]
-        part = batch.model_copy(update={"entries": entries})
-        with database.write(TRACE_LOCK, is_urgent=False) as session:
-            answer = take_batch(session, node, part)
-    return answer
+
+    def take(session: Session, part: TraceBatch) -> StreamAnswer:
+        return take_batch(session, node, part)
+
+    return in_parts(database, TRACE_LOCK, batch, ENTRIES_AT_ONCE, take)
 
 
-def take_batch(session: Session, node: str, batch: TraceBatch) -> TraceAnswer:
+def take_batch(session: Session, node: str, batch: TraceBatch) -> StreamAnswer:
     """Store what is new of a batch; return up to where the stream has been taken in."""
-    stream = session.get(TraceStreamRow, (node, batch.stream))
-    if stream is None:
-        stream = TraceStreamRow(node=node, stream=batch.stream, acknowledged=0, received_at=0.0)
-    new = [_storable(one.entry) for one in batch.entries if one.number > stream.acknowledged]
-    highest = max(one.number for one in batch.entries)
-    stream.acknowledged = max(stream.acknowledged, highest)
-    stream.received_at = read_clock_s(session)
-    session.add(stream)
-    _store(session, node, [entry for entry in new if entry.kind is not TraceKind.GAP])
-    for entry in new:
-        if entry.kind is TraceKind.GAP:
-            data = {"lost": entry.lost, "at": entry.at}
-            add_event(session, "trace-gap", f"{node}: {entry.text}", node=node, data=data)
+    new, answer = take_new(session, TraceStreamRow, node, batch)
+    entries = [_storable(entry) for entry in new]
+    _store(session, node, note_gaps(session, node, "trace-gap", entries))
     session.flush()
-    return TraceAnswer(acknowledged=stream.acknowledged)
+    return answer
 
 
 def _storable(entry: TraceEntry) -> TraceEntry:
@@ -165,7 +154,7 @@ def _merge(work: _Work, row: TraceMessageRow, entry: TraceEntry) -> None:
     if entry.sender is not None and (entry.kind is not TraceKind.REJECTED or row.sender is None):
         row.sender = entry.sender
         row.sender_key = entry.sender.lower()[:320]
-        row.sender_domain = _domain(row.sender_key)
+        row.sender_domain = domain_of(row.sender_key)
     if entry.client_address is not None:
         row.client_name, row.client_address = entry.client_name, entry.client_address.lower()[:255]
         row.client_key = (entry.client_name or "").lower()[:255]
@@ -190,10 +179,6 @@ def _end(row: TraceMessageRow, entry: TraceEntry) -> None:
         ending = Ending.REJECTED  # the whole message, at its end
     if ending is not None:
         row.ending = stronger(row.ending, ending)
-
-
-def _domain(address: str) -> str:
-    return address.rpartition("@")[2] if "@" in address else ""
 
 
 def _load_deliveries(work: _Work, pairs: Iterable[tuple[TraceEntry, TraceMessageRow]]) -> None:
@@ -223,7 +208,7 @@ def _note_delivery(work: _Work, message: TraceMessageRow, entry: TraceEntry) -> 
             message=message.number,
             recipient_key=key,
             recipient=entry.recipient,
-            recipient_domain=_domain(key),
+            recipient_domain=domain_of(key),
             first_at=message.first_at,
             node=work.node,
             at=entry.at,

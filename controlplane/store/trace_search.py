@@ -6,48 +6,29 @@ filter has an index that ends in these two: a page costs the same wherever it is
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, func, select
 from sqlmodel import Session, col
 
 from controlplane.core.trace import TraceStatus
-from controlplane.errors import Invalid
+from controlplane.store.log_search import (
+    Cursor,
+    begins,
+    is_address,
+    is_behind,
+    is_between,
+    is_ip_text,
+    plain_ip,
+)
 from controlplane.store.ownership_tables import EventRow, ReceiptIdRow, ReceiptRow
 from controlplane.store.trace_tables import TraceDeliveryRow, TraceMessageRow, TraceStepRow
 
-LAST_CHARACTER: Final = "\U0010ffff"
 SHOWN_RECIPIENTS: Final = 5
 MOST_DELIVERIES: Final = 200
 MOST_STEPS: Final = 1000
-_CURSOR: Final = re.compile(r"([0-9]{1,10}(?:\.[0-9]{1,9})?)_([0-9]{1,18})")
-_ADDRESS_PART: Final = re.compile(r"[0-9.]+|[0-9a-f]*:[0-9a-f:.]*")
-
-
-@dataclass(frozen=True)
-class Cursor:
-    """The last message of a page."""
-
-    first_at: float
-    number: int
-
-    def text(self) -> str:
-        """Return it for an address."""
-        return f"{self.first_at:.9f}_{self.number}"
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """Return what `text` gave; raises Invalid for anything else."""
-        found = _CURSOR.fullmatch(text)
-        if found is None:
-            sentence = "This is no `next` of an earlier page."
-            raise Invalid(sentence, {"after": sentence})
-        return cls(float(found[1]), int(found[2]))
 
 
 @dataclass(frozen=True)
@@ -91,15 +72,11 @@ def find_messages(
     table: Any = TraceMessageRow if wanted.recipient is None else TraceDeliveryRow
     first_at = col(table.first_at)
     number = col(TraceMessageRow.number if wanted.recipient is None else TraceDeliveryRow.message)
-    conditions = _conditions(wanted)
-    if wanted.since_s is not None:
-        conditions.append(first_at >= wanted.since_s)
-    if wanted.until_s is not None:
-        conditions.append(first_at < wanted.until_s)
-    if after is not None:
-        behind = tuple_(literal(after.first_at), literal(after.number))
-        conditions.append(tuple_(first_at, number) < behind)
-    keys = select(first_at, number).where(*conditions)
+    keys = select(first_at, number).where(
+        *_conditions(wanted),
+        *is_between(first_at, wanted.since_s, wanted.until_s),
+        *is_behind(first_at, number, after),
+    )
     if wanted.recipient is not None:
         joined = col(TraceMessageRow.number) == number
         if any(_is_about_message(wanted)):
@@ -118,10 +95,10 @@ def _conditions(wanted: TraceFilter) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     message, delivery = TraceMessageRow, TraceDeliveryRow
     if wanted.sender is not None:
-        found.append(_is_address(message.sender_key, message.sender_domain, wanted.sender))
+        found.append(is_address(message.sender_key, message.sender_domain, wanted.sender))
     if wanted.recipient is not None:
         keys = (delivery.recipient_key, delivery.recipient_domain)
-        found.append(_is_address(*keys, wanted.recipient))
+        found.append(is_address(*keys, wanted.recipient))
     if wanted.client is not None:
         found.append(_is_client(wanted.client.strip().lower()))
     if wanted.queue_id is not None:
@@ -134,30 +111,10 @@ def _conditions(wanted: TraceFilter) -> list[ColumnElement[bool]]:
     return found
 
 
-def _is_address(key: Any, domain: Any, text: str) -> ColumnElement[bool]:
-    text = text.strip().lower()
-    if text == "<>":  # the null sender
-        return col(key) == ""
-    text = text.removeprefix("<").removesuffix(">")
-    if text.startswith("@"):
-        return _begins(domain, text[1:])
-    return _begins(key, text)
-
-
 def _is_client(text: str) -> ColumnElement[bool]:
-    if _ADDRESS_PART.fullmatch(text.removesuffix("*")):
-        with suppress(ValueError):  # the beginning of an address
-            text = str(ipaddress.ip_address(text))
-        return _begins(TraceMessageRow.client_address, text)
-    return _begins(TraceMessageRow.client_key, text)
-
-
-def _begins(column: Any, text: str) -> ColumnElement[bool]:
-    """Compare with a text that may end in a star."""
-    if not text.endswith("*"):
-        return col(column) == text
-    start = text.removesuffix("*")
-    return and_(col(column) >= start, col(column) < start + LAST_CHARACTER)
+    if is_ip_text(text):
+        return begins(TraceMessageRow.client_address, plain_ip(text))
+    return begins(TraceMessageRow.client_key, text)
 
 
 def _load(session: Session, numbers: Sequence[int], recipients: int) -> list[Found]:

@@ -13,6 +13,8 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, String
 from sqlmodel import Field, SQLModel
 
+from controlplane.store.log_streams import StreamColumns
+
 NUMBER = BigInteger().with_variant(Integer, "sqlite")
 """What SQLite counts up by itself, and as large elsewhere."""
 
@@ -102,12 +104,7 @@ class TraceStepRow(SQLModel, table=True):
     text: str = Field(max_length=1000)
 
 
-class TraceStreamRow(SQLModel, table=True):
-    """How far a node's spool has been taken in; written with what it brought."""
+class TraceStreamRow(StreamColumns, table=True):
+    """How far a node's spool of the trace has been taken in."""
 
     __tablename__ = "trace_streams"
-
-    node: str = Field(primary_key=True, max_length=63)
-    stream: str = Field(primary_key=True, max_length=32)
-    acknowledged: int = Field(sa_column=Column(BigInteger, nullable=False))
-    received_at: float = Field(sa_type=Float)

@@ -6,14 +6,28 @@ from alembic import context
 from sqlmodel import SQLModel
 
 from controlplane.store import (
+    alert_tables,
     cluster_tables,
+    ended_subscriptions,
     ownership_tables,
+    policy_log_tables,
+    policy_tables,
     sample_tables,
     trace_tables,
     user_tables,
 )
 
-TABLES = (cluster_tables, ownership_tables, sample_tables, trace_tables, user_tables)
+TABLES = (
+    alert_tables,
+    cluster_tables,
+    ended_subscriptions,
+    ownership_tables,
+    policy_tables,
+    policy_log_tables,
+    sample_tables,
+    trace_tables,
+    user_tables,
+)
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -1,0 +1,1 @@
+"""What the control plane talks to beside its nodes: services of other people."""
