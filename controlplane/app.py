@@ -18,11 +18,15 @@ from controlplane.gui.charts import ChartCache
 from controlplane.gui.error_pages import respond
 from controlplane.gui.live import Live
 from controlplane.gui.routers import page_paths
+from controlplane.gui.unsubscribe import Misses
+from controlplane.integrations.notifications import Notifier
 from controlplane.job_log import JobLog
 from controlplane.node_setup.recipe import Recipe
 from controlplane.settings import Settings
 from controlplane.store.engine import Database
 from controlplane.store.heartbeats import gather_heartbeats
+from controlplane.store.policy_manifests import ManifestCache
+from controlplane.store.policy_trial import PolicyTrial
 from nodeagent.core.contract import Refusal
 
 DESCRIPTION = """
@@ -34,8 +38,9 @@ Every refusal has the same body: `detail` is one sentence, `fields` has one per 
 Calls under `/api/v1/agent` are for node agents only.
 
 A body may have 256 KiB; a certificate with its key 512 KiB; a heartbeat 4 MiB; a packed batch
-of the message trace 2 MiB; lists of domains and what names the messages of a queue as much as
-`RELAY_MAX_LIST_MIB` says. More than 256 KiB is read of nobody who has not proved who they are.
+of the message trace 2 MiB, of the policy log 8 MiB; lists of domains and what names the messages
+of a queue as much as `RELAY_MAX_LIST_MIB` says. More than 256 KiB is read of nobody who has not
+proved who they are.
 
 Each call needs one permission, its `x-permission`:
 
@@ -68,10 +73,14 @@ TAGS = [
     {"name": "leases", "description": "Who holds the lock on which node's queue."},
     {"name": "queue", "description": "The messages on all nodes, in one list."},
     {"name": "trace", "description": "What happened to a message, from the nodes' mail logs."},
+    {"name": "mail-security", "description": "What the policy hook does, and has done, with mail."},
+    {"name": "mail-security-lists", "description": "Blocklist, allowlist, bad words."},
+    {"name": "mail-security-categories", "description": "Addresses that stand for subscribers."},
     {"name": "switchover", "description": "Hand over on purpose: nothing lost, nothing doubled."},
     {"name": "events", "description": "What happened on the nodes."},
     {"name": "audit", "description": "Who changed what."},
     {"name": "overview", "description": "What needs attention, and queues over time."},
+    {"name": "alerts", "description": "Notifications: where to, from which thresholds on."},
     {"name": "system", "description": "Database, jobs, certificates, hosts."},
     {"name": "metrics", "description": "For Prometheus."},
     {"name": "agent", "description": "What node agents call; authenticated by the node's key."},
@@ -110,6 +119,10 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     app.state.live = Live()
     app.state.charts = ChartCache()
     app.state.job_log = JobLog()
+    app.state.policy_trial = PolicyTrial()
+    app.state.policy_manifests = ManifestCache()
+    app.state.notifier = Notifier()
+    app.state.misses = Misses()
     app.state.on_report = app.state.live.wake
     app.state.recipe = Recipe(wheel=settings.node_wheel)
     app.state.page_paths = page_paths()

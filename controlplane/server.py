@@ -29,6 +29,7 @@ from controlplane.store.cluster import ClusterStore
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.instance import ensure_instance
+from controlplane.store.policy_settings import ensure_policy
 from controlplane.store.schema import migrate
 from controlplane.store.users import ensure_first_admin
 from controlplane.tls import ServerTls
@@ -58,12 +59,14 @@ def serve(settings: Settings) -> None:
         box = SecretBox.load(settings.state_dir)
         database = open_database(settings)
         ClusterStore(database, box).ensure_certificate()
+        ensure_policy(database, box)
         tls = ServerTls(settings.state_dir)
         app = create_app(settings, database)
         app.state.secret_box = box
         app.state.tls = tls
         _prepare(app)
-        jobs = start_jobs(Tools(settings, database, box, tls, app.state.job_log))
+        tools = Tools(settings, database, box, tls, app.state.job_log, app.state.notifier)
+        jobs = start_jobs(tools)
         log.info("serving", address=settings.listen, sqlite=database.is_sqlite)
         try:
             _Server(_uvicorn_config(app, settings, tls), app.state.live).run()

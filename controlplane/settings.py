@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Any
 
+from apscheduler.triggers.cron import CronTrigger
 from pydantic import Field, StringConstraints, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LISTEN_PATTERN = r"^(\[[0-9a-fA-F:]+\]|[^:\[\]]+):[0-9]{1,5}$"
+CRON_FIELDS = 5
 
 
 class Settings(BaseSettings):
@@ -38,6 +41,19 @@ class Settings(BaseSettings):
         default=30,
         ge=1,
         description="How long a message stays in the trace after its last log line.",
+    )
+    policy_threat_keep_days: int = Field(
+        default=90, ge=1, description="How long the threat log of the policy hook is kept."
+    )
+    policy_log_keep_days: int = Field(
+        default=30,
+        ge=1,
+        description="How long decisions and connections of the policy hook are kept.",
+    )
+    cleanup_schedule: str = Field(
+        default="0 2 * * *",
+        description="When the policy log is cleaned up: minute, hour, day, month, weekday (UTC), "
+        "as in crontab(5); weekdays by name.",
     )
     config_keep_versions: int = Field(
         default=100,
@@ -75,6 +91,20 @@ class Settings(BaseSettings):
         port = int(value.rsplit(":", 1)[1])
         if not 0 < port < 65536:  # noqa: PLR2004 - TCP
             raise ValueError(f"{port} is not a TCP port")
+        return value
+
+    @field_validator("cleanup_schedule")
+    @classmethod
+    def _schedule_is_a_schedule(cls, value: str) -> str:
+        fields = value.split()
+        if len(fields) != CRON_FIELDS:
+            raise ValueError("a schedule has five fields: minute, hour, day, month, weekday")
+        if any(digit in fields[-1] for digit in "0123456789"):
+            raise ValueError("weekdays are named: mon, tue, ...; their numbers differ by program")
+        try:
+            CronTrigger.from_crontab(value, timezone=UTC)
+        except ValueError as error:
+            raise ValueError(f"this is no schedule: {error}") from error
         return value
 
     def model_post_init(self, context: Any, /) -> None:

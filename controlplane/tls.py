@@ -39,7 +39,7 @@ from controlplane.core.names import BadValue
 from controlplane.errors import Invalid, SetupFailed
 from controlplane.issuing import Pair, make_ca, make_leaf
 from controlplane.store.crypto import create_private, replace_private
-from nodeagent.core.contract import TLS_SERVER_NAME
+from nodeagent.core.agent_api import TLS_SERVER_NAME
 
 LEAF_DAYS: Final = 825
 RENEW_DAYS: Final = 60

@@ -26,7 +26,7 @@ from controlplane.store.reports import add_event
 from controlplane.store.trace_intake import take_in_parts
 from controlplane.tls import ca_pem
 from nodeagent.core import contract as wire
-from nodeagent.core.contract import AGENT_API
+from nodeagent.core.agent_api import AGENT_API
 from nodeagent.core.enrol_wire import EnrolAnswer, EnrolRequest
 from nodeagent.core.route_wire import RouteTestQuestion, RouteTestResult, RouteTestWish
 from nodeagent.core.ssh_wire import (
@@ -36,7 +36,8 @@ from nodeagent.core.ssh_wire import (
     PeerTestReport,
     PeerTestWish,
 )
-from nodeagent.core.trace_wire import TRACE_MEDIA_TYPE, TraceAnswer, unpack
+from nodeagent.core.stream_wire import PACKED_MEDIA_TYPE, StreamAnswer
+from nodeagent.core.trace_wire import unpack
 
 router = APIRouter(tags=["agent"])
 
@@ -153,8 +154,8 @@ def recover(body: wire.RecoveryRequest, node: NodeDep, ownership: OwnershipDep) 
 
 @router.post(AGENT_API["trace"])
 def take_trace(
-    body: Annotated[bytes, Body(media_type=TRACE_MEDIA_TYPE)], node: NodeDep, database: DatabaseDep
-) -> TraceAnswer:
+    body: Annotated[bytes, Body(media_type=PACKED_MEDIA_TYPE)], node: NodeDep, database: DatabaseDep
+) -> StreamAnswer:
     """Take a batch of what the node's mail log said, JSON packed by gzip; each entry once."""
     try:
         batch = unpack(body)

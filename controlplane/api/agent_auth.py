@@ -22,7 +22,7 @@ from controlplane.store import agents, audit
 from controlplane.store.audit import Actor
 from controlplane.store.engine import Database, DatabaseDep
 from controlplane.store.ownership_tables import AgentRow
-from nodeagent.core.contract import TOKEN_AUDIENCE
+from nodeagent.core.agent_api import TOKEN_AUDIENCE
 from nodeagent.core.names import is_node_name
 
 LEEWAY_S: Final = 300

@@ -10,7 +10,7 @@ from controlplane.store.crypto import SecretBoxDep
 from controlplane.store.engine import DatabaseDep
 from controlplane.store.instance import ensure_instance
 from controlplane.store.queue_lists import store_batch
-from nodeagent.core.contract import AGENT_API
+from nodeagent.core.agent_api import AGENT_API
 from nodeagent.core.queue_contract import QueueAnswer, QueueReport
 
 router = APIRouter(tags=["agent"])

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
+from sqlmodel import Session
 
 from controlplane.api.cluster_access import PRINTABLE, Since
-from controlplane.api.csv_stream import CSV_ANSWER, EXPORT_PAGE, stream_csv
+from controlplane.api.csv_stream import CSV_ANSWER, EXPORT_PAGE, read_pages, stream_csv
 from controlplane.api.permissions import READ, ReadCaller
 from controlplane.core.field_changes import FieldChange, field_changes
 from controlplane.store import audit
@@ -106,16 +107,12 @@ def export_audit(
 
 
 def _pages(database: Database, query: AuditQuery) -> Iterator[list[tuple[object, ...]]]:
-    """Yield the export page by page, each from a short snapshot of its own."""
-    before: int | None = None
-    while True:
-        with database.read() as session:
-            rows = list_entries(session, query.to_filter(before, EXPORT_PAGE))
-        found = [entry_of(row) for row in rows]
-        yield [_csv_row(one) for one in found]
-        if len(found) < EXPORT_PAGE:
-            return
-        before = found[-1].id
+    def read(session: Session, last: AuditRow | None) -> Sequence[AuditRow]:
+        before = None if last is None else last.id
+        return list_entries(session, query.to_filter(before, EXPORT_PAGE))
+
+    for rows in read_pages(database, read, EXPORT_PAGE):
+        yield [_csv_row(entry_of(row)) for row in rows]
 
 
 def _csv_row(one: AuditEntry) -> tuple[object, ...]:

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controlplane.api.error_handlers import Refused, Respond, explain_refusal, respond_json
 from controlplane.errors import ControlPlaneError
-from nodeagent.core.contract import AGENT_API
+from nodeagent.core.agent_api import AGENT_API
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -30,6 +30,8 @@ HEARTBEAT_BYTES: Final = 4 * MIB
 """A heartbeat carries up to 200 events; refusing one would cost the node its lease."""
 TRACE_BYTES: Final = 2 * MIB
 """A batch of the message trace has about 1 MiB before it is compressed."""
+POLICY_LOG_BYTES: Final = 8 * MIB
+"""What strangers wrote may not compress: as much as a batch may have unpacked."""
 QUEUE_BYTES: Final = 16 * MIB
 """A batch of a queue's list: up to 500 messages of up to 20 long recipients."""
 LIST_CALLS: Final = (
@@ -47,6 +49,25 @@ LIST_CALLS: Final = (
     AGENT_API["recovery"],
 )
 """Calls whose body names every domain, or every message of a queue."""
+POLICY_BYTES: Final = 256 * MIB
+"""An import of a list of the mail policy: a million entries with reasons; it waits on the disk."""
+POLICY_PAGES: Final = ("lists", "words", "rates")
+POLICY_IMPORTS: Final = (
+    *(
+        f"/api/v1/mail-security/{name}/import{tail}"
+        for name in ("blocklist", "allowlist", "badwords", "rates", "categories", "subscriptions")
+        for tail in ("", "/preview")
+    ),
+    *(
+        f"/policy/{name}/import/{tail}"
+        for name in POLICY_PAGES
+        for tail in ("file", "file/preview")
+    ),
+)
+TRY_BYTES: Final = 8 * MIB
+"""A mail to try out, in JSON."""
+SYNC_BYTES: Final = MIB
+"""What a policy hook counted: up to 2,000 counts."""
 CONTENT_TOO_LARGE: Final = 413
 
 
@@ -57,7 +78,11 @@ def larger_limits(list_bytes: int) -> dict[str, int]:
         "/tls": CERTIFICATE_BYTES,
         AGENT_API["heartbeat"]: HEARTBEAT_BYTES,
         AGENT_API["trace"]: TRACE_BYTES,
+        AGENT_API["policy_log"]: POLICY_LOG_BYTES,
         AGENT_API["queue"]: QUEUE_BYTES,
+        AGENT_API["policy"]: SYNC_BYTES,
+        "/api/v1/mail-security/try": TRY_BYTES,
+        **dict.fromkeys(POLICY_IMPORTS, POLICY_BYTES),
         **dict.fromkeys(LIST_CALLS, list_bytes),
     }
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 from controlplane.api.cluster_access import Body, StoreDep
 from controlplane.api.error_handlers import field_sentences
 from controlplane.api.permissions import READ, AdminCaller
-from controlplane.core.spec import QueueSpec, VrrpSpec
+from controlplane.core.spec import MiltersSpec, QueueSpec, VrrpSpec
 from controlplane.errors import Invalid
 from controlplane.store.cluster import read_revision, read_settings
 from controlplane.store.cluster_settings import ClusterSettings, merge_settings
@@ -38,6 +38,7 @@ ClusterChange = _all_optional(
     ClusterSettings,
     queue=_all_optional("QueueChange", "Retries and lifetimes to change.", QueueSpec),
     vrrp=_all_optional("VrrpChange", "VRRP settings to change.", VrrpSpec),
+    milters=_all_optional("MiltersChange", "Mail filters to switch or to move.", MiltersSpec),
     timings=_all_optional("TimingsChange", "Lease and push timings to change.", Timings),
 )
 CHANGE_EXAMPLE = {

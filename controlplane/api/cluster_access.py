@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Path, Response, status
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
 
+from controlplane.core.times import in_these_years
 from controlplane.store.cluster import ClusterStore
 from controlplane.store.crypto import SecretBoxDep
 from controlplane.store.engine import DatabaseDep
@@ -21,16 +21,7 @@ NodeKey = Annotated[
 ]
 TextKey = Annotated[str, Path(max_length=320, pattern=PRINTABLE)]
 
-YEARS: Final = range(1970, 9999)
-
-
-def _in_these_years(value: datetime) -> datetime:
-    if value.year not in YEARS:
-        raise ValueError(f"a time between {YEARS[0]} and {YEARS[-1]} is needed")
-    return value
-
-
-Since = Annotated[AwareDatetime, AfterValidator(_in_these_years)]
+Since = Annotated[AwareDatetime, AfterValidator(in_these_years)]
 """A point in time that every zone and both databases can express."""
 
 NOT_FOUND: Final[dict[int | str, dict[str, Any]]] = {

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from controlplane.api.cluster_access import Body, StoreDep
 from controlplane.api.permissions import READ, OperateCaller
-from controlplane.store.list_imports import ListPlan, export_csv, import_csv, plan_csv
+from controlplane.store.list_imports import Plan, export_csv, import_csv, plan_csv
 
 router = APIRouter(prefix="/api/v1/lists", tags=["lists"])
 
@@ -101,7 +101,7 @@ def import_list(
     return list_change(import_csv(store, planned, caller.actor, body.expected_revision))
 
 
-def list_change(plan: ListPlan) -> ListChange:
+def list_change(plan: Plan) -> ListChange:
     """Return a plan as it is shown."""
     return ListChange(
         added=sorted(plan.added)[:SHOWN_KEYS],

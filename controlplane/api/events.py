@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, and_, not_, or_, select
 from sqlmodel import Session, col
 
 from controlplane.api.cluster_access import PRINTABLE, Since
-from controlplane.api.csv_stream import CSV_ANSWER, EXPORT_PAGE, stream_csv
+from controlplane.api.csv_stream import CSV_ANSWER, EXPORT_PAGE, read_pages, stream_csv
 from controlplane.api.permissions import READ
 from controlplane.core.attention import Severity
 from controlplane.core.event_severity import FAILURE, SEVERITIES, severity_of
@@ -123,21 +123,17 @@ def _is_of(severity: Severity) -> ColumnElement[bool]:
 
 
 def _pages(database: Database, wanted: EventQuery) -> Iterator[list[tuple[object, ...]]]:
-    """Yield the export page by page, each from a short snapshot of its own."""
-    page = EventFilter(**dict(wanted), limit=EXPORT_PAGE)
-    while True:
-        with database.read() as session:
-            found = find_events(session, page)
-        yield [
-            (
-                *(one.number, one.received_at.isoformat(), one.happened_at.isoformat()),
-                *(one.node, one.severity.value, one.kind, one.text),
-            )
-            for one in found
-        ]
-        if len(found) < EXPORT_PAGE:
-            return
-        page = page.model_copy(update={"before": found[-1].number})
+    def read(session: Session, last: EventView | None) -> list[EventView]:
+        before = None if last is None else last.number
+        return find_events(session, EventFilter(**dict(wanted), limit=EXPORT_PAGE, before=before))
+
+    for page in read_pages(database, read, EXPORT_PAGE):
+        yield [_csv_row(one) for one in page]
+
+
+def _csv_row(one: EventView) -> tuple[object, ...]:
+    times = (one.received_at.isoformat(), one.happened_at.isoformat())
+    return (one.number, *times, one.node, one.severity.value, one.kind, one.text)
 
 
 def _view(row: EventRow) -> EventView:

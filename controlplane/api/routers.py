@@ -6,7 +6,10 @@ from fastapi import APIRouter
 
 from controlplane.api import (
     agent,
+    agent_policy,
+    agent_policy_log,
     agent_queue,
+    alerts,
     audit,
     cluster,
     config,
@@ -23,6 +26,7 @@ from controlplane.api import (
     overview,
     policies,
     profile,
+    quarantine,
     queue,
     queue_actions,
     queue_messages,
@@ -41,6 +45,18 @@ from controlplane.api import (
     users,
     vips,
 )
+from controlplane.api.mail_security import (
+    badwords,
+    categories,
+    lists,
+    rates,
+    threat_rules,
+    trying,
+)
+from controlplane.api.mail_security import log as policy_log
+from controlplane.api.mail_security import nodes as policy_nodes
+from controlplane.api.mail_security import settings as policy_settings
+from controlplane.gui import unsubscribe
 from controlplane.gui.routers import PAGE_ROUTERS
 
 ROUTERS: tuple[APIRouter, ...] = (
@@ -69,6 +85,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     tls.router,
     config.router,
     leases.router,
+    policy_log.router,
+    quarantine.router,
     queue.router,
     trace.router,
     queue_messages.router,
@@ -77,9 +95,23 @@ ROUTERS: tuple[APIRouter, ...] = (
     events.router,
     audit.router,
     overview.router,
+    alerts.router,
     system.router,
     metrics.router,
+    policy_settings.router,
+    lists.blocklist,
+    lists.allowlist,
+    badwords.router,
+    rates.router,
+    threat_rules.router,
+    policy_nodes.router,
+    trying.router,
+    categories.categories,
+    categories.subscriptions,
     agent_queue.router,
+    agent_policy.router,
+    agent_policy_log.router,
     health.router,
+    unsubscribe.router,
     *PAGE_ROUTERS,
 )

@@ -17,14 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session
 
 from controlplane.api.cluster_access import NOT_FOUND, PRINTABLE, Since
-from controlplane.api.csv_stream import stream_csv
+from controlplane.api.csv_stream import read_pages, stream_csv
 from controlplane.api.permissions import READ, ReadCaller
 from controlplane.core.trace import TraceStatus
 from controlplane.errors import NotFound
 from controlplane.store import audit
 from controlplane.store.engine import Database, DatabaseDep, ReadSession
+from controlplane.store.log_search import Cursor, cut_page
 from controlplane.store.trace_search import (
-    Cursor,
     Found,
     Step,
     TraceFilter,
@@ -186,14 +186,11 @@ def read_trace(
 
 def find_page(session: Session, query: PagedTraceQuery) -> TracePage:
     """Return one page of what `query` describes."""
-    after = None if query.after is None else Cursor.read(query.after)
+    after = Cursor.given(query.after)
     found = find_messages(session, query.to_filter(), query.limit + 1, after)
-    page = found[: query.limit]
-    is_last = len(found) <= query.limit
-    return TracePage(
-        messages=[_message(one.message, one.deliveries) for one in page],
-        next=None if is_last else _cursor(page[-1]).text(),
-    )
+    page, following = cut_page(found, query.limit, _cursor)
+    messages = [_message(one.message, one.deliveries) for one in page]
+    return TracePage(messages=messages, next=following)
 
 
 def find_timeline(session: Session, number: int) -> TraceTimeline:
@@ -209,15 +206,12 @@ def find_timeline(session: Session, number: int) -> TraceTimeline:
 
 
 def _pages(database: Database, wanted: TraceFilter) -> Iterator[list[Sequence[object]]]:
-    """Yield the export page by page, each from a short snapshot of its own."""
-    after: Cursor | None = None
-    while True:
-        with database.read() as session:
-            found = find_messages(session, wanted, EXPORT_PAGE, after, EXPORT_RECIPIENTS)
-        yield [row for one in found for row in _csv_rows(one)]
-        if len(found) < EXPORT_PAGE:
-            return
-        after = _cursor(found[-1])
+    def read(session: Session, last: Found | None) -> list[Found]:
+        after = None if last is None else _cursor(last)
+        return find_messages(session, wanted, EXPORT_PAGE, after, EXPORT_RECIPIENTS)
+
+    for page in read_pages(database, read, EXPORT_PAGE):
+        yield [row for one in page for row in _csv_rows(one)]
 
 
 def _csv_rows(found: Found) -> Iterator[Sequence[object]]:

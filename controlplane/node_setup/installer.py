@@ -240,8 +240,8 @@ class Installer:
         return f"The host is enrolled as {order.node}."
 
     def _agent(self, host: RemoteHost) -> str:
-        self._do(host, "systemctl", "enable", "--now", "relay-agent")
-        return "The agent is enabled."
+        self._do(host, "systemctl", "enable", "--now", "relay-policy", "relay-agent")
+        return "The agent and the policy hook are enabled."
 
     def _report(self) -> str:
         until_s = time.monotonic() + REPORT_LIMIT_S

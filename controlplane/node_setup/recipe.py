@@ -62,7 +62,10 @@ class Recipe:
 
     def unit_files(self) -> dict[str, bytes]:
         """Return the units of a node by their place below the unit directory."""
-        names = ("relay-guard.service", "relay-agent.service", "relay-keepalived.path")
+        names = (
+            *("relay-guard.service", "relay-agent.service", "relay-policy.service"),
+            "relay-keepalived.path",
+        )
         drop_ins = ("postfix@-.service.d/relay.conf", "keepalived.service.d/relay.conf")
         return {name: (self.units / name).read_bytes() for name in (*names, *drop_ins)}
 
