@@ -13,6 +13,7 @@ from controlplane.relayctl import (
     list_commands,
     node_commands,
     operate_commands,
+    policy_commands,
     queue_commands,
     session_commands,
     setup_commands,
@@ -52,6 +53,7 @@ app.add_typer(node_commands.vips, name="vips")
 setup_commands.register(ssh_commands.ssh)
 app.add_typer(ssh_commands.ssh, name="ssh")
 app.add_typer(queue_commands.queue, name="queue")
+app.add_typer(policy_commands.policy, name="policy")
 app.add_typer(mail.domains, name="domains")
 app.add_typer(mail.routes, name="routes")
 app.add_typer(mail.policies, name="policies")

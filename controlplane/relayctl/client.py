@@ -14,6 +14,8 @@ from controlplane.relayctl.profile import Profile
 from controlplane.relayctl.trust import split_address, tls_context
 
 TIMEOUT_S: Final = 60.0
+FILE_TIMEOUT_S: Final = 900.0
+"""A list of a million entries is checked and written before the answer."""
 API: Final = "/api/v1"
 UNAUTHORISED: Final = 401
 FIRST_ERROR: Final = 400
@@ -72,6 +74,11 @@ class Client:
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Ask for something to be done."""
         return self._send("POST", path, json=body)
+
+    def post_file(self, path: str, content: bytes, media: str, **params: Any) -> Any:
+        """Send a file of this media type; a long one is waited for."""
+        headers, more = {"Content-Type": media}, {"timeout": FILE_TIMEOUT_S, "params": params}
+        return self._send("POST", path, content=content, headers=headers, **more)
 
     def put(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Create or replace something."""

@@ -23,6 +23,7 @@ from controlplane.relayctl.output import (
     print_one,
     print_table,
 )
+from controlplane.relayctl.setting_pairs import changes_of, flat
 
 config = typer.Typer(help="Config versions: preview, diff, apply, roll back.", no_args_is_help=True)
 settings = typer.Typer(help="What all nodes share.", no_args_is_help=True)
@@ -135,14 +136,23 @@ def versions(*, as_json: JsonFlag = False) -> None:
 @config.command("export")
 def export_state(
     file: Annotated[Path | None, typer.Argument(help="Where to; left out: stdout.")] = None,
+    *,
+    subscriptions: Annotated[
+        bool, typer.Option(help="With who is subscribed to what, which is personal data.")
+    ] = True,
 ) -> None:
-    """Write everything that was set into one JSON file, without any secret."""
-    state = fetch("/state")
+    """Write everything that was set, mail policy and alerts too, to a JSON file without secrets."""
+    state = fetch("/state", subscriptions=json.dumps(subscriptions))
     if file is None:
         print_json(state)
     else:
         write_text(file, json.dumps(state, indent=2, ensure_ascii=False) + "\n")
         print_note(f"{file} holds the state without passwords and private keys.")
+    policy = state["policy"]
+    if policy["subscriptions"]:
+        print_note("It names who is subscribed to what: --no-subscriptions leaves that out.")
+    for name, count in policy["left_out"].items():
+        print_note(f"{count} {name} are not in it: relayctl policy export {name} FILE")
 
 
 @config.command("import")
@@ -164,7 +174,12 @@ def import_state(
         if shown["problems"]:
             raise Refused("The file has problems; nothing was changed.", shown["problems"])
         if yes:
-            client.post("/state", {"state": state, "expected_revision": shown["revision"]})
+            expected = {
+                "expected_revision": shown["revision"],
+                "expected_policy_edits": shown["policy_edits"],
+                "expected_alerts_digest": shown["alerts_digest"],
+            }
+            client.post("/state", {"state": state, **expected})
     if as_json:
         print_json({**shown, "is_imported": yes})
     elif yes:
@@ -181,6 +196,10 @@ def _print_state_changes(shown: dict[str, Any]) -> None:
             f"{change[f'{verb}_count']} {verb}" for verb in ("added", "changed", "removed")
         )
         print_line(f"{name}: {counts}")
+    for name in shown["untouched"]:
+        print_note(f"{name} is not in the file and stays as it is.")
+    for note in shown["notes"]:
+        print_note(note)
     for one in shown["files"]:
         print_line(f"\n{one['node']} {one['path']} ({one['change']})\n{one['text']}")
     if not (shown["settings"] or shown["lists"] or shown["problems"]):
@@ -194,7 +213,7 @@ def show_settings(*, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(shown)
     else:
-        print_facts(dict(_flat(shown)))
+        print_facts(flat(shown))
 
 
 @settings.command("set")
@@ -204,16 +223,7 @@ def set_settings(
     as_json: JsonFlag = False,
 ) -> None:
     """Change settings; names are as `settings show` prints them, all changed together or none."""
-    body: dict[str, Any] = {}
-    for change in changes:
-        name, equals, text = change.partition("=")
-        section, dot, leaf = name.partition(".")
-        if not equals or not name:
-            raise Misused(f"{change} does not read NAME=VALUE.")
-        inner = body.setdefault(section, {}) if dot else body
-        if not isinstance(inner, dict) or (not dot and isinstance(body.get(name), dict)):
-            raise Misused(f"{section} is a section or a value, not both.")
-        inner[leaf if dot else name] = _value(text)
+    body = changes_of(changes)
     with connect() as client:
         after = client.patch("/cluster", body)
     if as_json:
@@ -246,20 +256,3 @@ def put_certificate(
         print_json(shown)
     else:
         print_line(f"Stored; valid until {shown['not_after'][:10]}, SHA-256 {shown['sha256']}.")
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, object]]:
-    flat: list[tuple[str, object]] = []
-    for name, value in values.items():
-        inner = isinstance(value, dict)
-        flat += _flat(value, f"{prefix}{name}.") if inner else [(f"{prefix}{name}", value)]
-    return flat
-
-
-def _value(text: str) -> object:
-    """Return numbers, true, false and null as such, everything else as text."""
-    try:
-        value: object = json.loads(text)
-    except ValueError:
-        return text
-    return text if isinstance(value, dict | list) else value

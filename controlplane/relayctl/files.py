@@ -18,6 +18,14 @@ def read_text(file: Path) -> str:
         raise Misused(f"{file} is not UTF-8 text.") from error
 
 
+def read_bytes(file: Path) -> bytes:
+    """Return a file's bytes, those of standard input for "-"; raises Misused."""
+    try:
+        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise Misused(f"{file} cannot be read: {error.strerror}.") from error
+
+
 def write_text(file: Path, text: str) -> None:
     """Write a file in one go; raises Misused."""
     try:

@@ -96,6 +96,12 @@ def print_list(
     print_table(tuple(columns), rows, empty)
 
 
+def print_more(after: str | None) -> None:
+    """Say how to go on, if there is more."""
+    if after is not None:
+        print_note(f"There is more: --after {after}")
+
+
 def print_one(answer: Mapping[str, Any], *, as_json: bool) -> None:
     """Print one thing with all its fields."""
     if as_json:

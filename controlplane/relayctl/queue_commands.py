@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 import re
-import sys
-import time
 from typing import Annotated, Any, Final
 
 import typer
 
-from controlplane.relayctl.client import Client
 from controlplane.relayctl.connection import connect, fetch, path_of
-from controlplane.relayctl.errors import Misused, WaitedInVain
+from controlplane.relayctl.message_actions import (
+    After,
+    All,
+    Ids,
+    Limit,
+    Node,
+    NodeName,
+    QueueId,
+    Recipient,
+    Sender,
+    Timeout,
+    Wait,
+    Yes,
+    action_sentence,
+    ask_node,
+    print_page,
+    run_action,
+    select_messages,
+)
 from controlplane.relayctl.output import (
     Columns,
     JsonFlag,
     age,
     given,
+    print_done,
     print_facts,
     print_json,
     print_line,
     print_list,
+    print_more,
     print_note,
     print_table,
 )
 from nodeagent.core.queue_contract import QueueName, QueueVerb
 
-POLL_S: Final = 0.5
 UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-ENDED: Final = ("finished", "cancelled")
 
 queue = typer.Typer(help="The messages that wait on all nodes.")
 
@@ -41,10 +56,7 @@ def _duration_s(text: str) -> float:
     return float(int(match.group(1)) * UNITS_S[match.group(2)])
 
 
-Node = Annotated[str | None, typer.Option(help="Only of this node.")]
 InQueue = Annotated[QueueName | None, typer.Option("--queue", help="Only in this queue.")]
-Sender = Annotated[str | None, typer.Option(help='Part of the sender; "" for bounces.')]
-Recipient = Annotated[str | None, typer.Option(help="Part of a recipient.")]
 Domain = Annotated[str | None, typer.Option(help="Recipient domain, or next hop last tried.")]
 Reason = Annotated[str | None, typer.Option(help="Part of why it was deferred.")]
 Older = Annotated[
@@ -55,14 +67,6 @@ Younger = Annotated[
     float | None,
     typer.Option("--younger", parser=_duration_s, metavar="AGE", help="The same."),
 ]
-NodeName = Annotated[str, typer.Argument(help="The node that has it.")]
-QueueId = Annotated[str, typer.Argument(help="Postfix's queue id.")]
-Ids = Annotated[
-    list[str] | None, typer.Argument(help="Messages as NODE/QUEUE-ID; else give a filter or --all.")
-]
-All = Annotated[bool, typer.Option("--all", help="Every message that matches; without filter all.")]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Until the final count.")]
-Timeout = Annotated[float, typer.Option(help="Seconds to wait.", min=0.1)]
 
 
 @queue.callback(invoke_without_command=True)
@@ -102,8 +106,8 @@ def list_messages(
     older: Older = None,
     younger: Younger = None,
     oldest_first: Annotated[bool, typer.Option("--oldest-first", help="Else newest.")] = False,
-    after: Annotated[str | None, typer.Option(help="Go on behind this place.")] = None,
-    limit: Annotated[int, typer.Option(help="How many.", min=1, max=500)] = 50,
+    after: After = None,
+    limit: Limit = 50,
     as_json: JsonFlag = False,
 ) -> None:
     """List messages, as the nodes last listed them."""
@@ -121,14 +125,12 @@ def list_messages(
         "RECIPIENTS": _recipients,
         "REASON": "reason",
     }
-    print_list(page["messages"], columns, "No message matches.", as_json=False)
-    print_line(f"{len(page['messages'])} of {page['total']} messages that match.")
+    print_page(page, columns, "No message matches.")
     for one in page["nodes"]:
         if not one["is_complete"]:
             print_note(f"The list of {one['node']} is not whole yet.")
         print_note(f"{one['node']}: {one['messages']} messages, seen {age(one['listed_age_s'])}.")
-    if page["after"] is not None:
-        print_note(f"There is more: --after {page['after']}")
+    print_more(page["after"])
 
 
 def _recipients(message: dict[str, Any]) -> str:
@@ -160,7 +162,10 @@ def show_message(
     """Show one message: envelope, why it was deferred, and its headers when asked for."""
     with connect() as client:
         shown = client.get(path_of("queue", "messages", node, queue_id))
-        answer = _read_headers(client, node, queue_id, timeout) if headers else None
+        answer = None
+        if headers:
+            question = path_of("queue", "messages", node, queue_id, "headers")
+            answer = ask_node(client, question, ("queue", "headers"), node, timeout)
     if as_json:
         print_json({**shown, "answer": answer} if headers else shown)
         return
@@ -175,21 +180,7 @@ def show_message(
         print_line(f"\n{answer['headers'].rstrip()}")
 
 
-def _read_headers(client: Client, node: str, queue_id: str, timeout_s: float) -> dict[str, Any]:
-    wanted = client.post(path_of("queue", "messages", node, queue_id, "headers"))
-    ends = time.monotonic() + timeout_s
-    while time.monotonic() < ends:
-        answer = client.get(path_of("queue", "headers", wanted["id"]))
-        if answer["is_answered"]:
-            return dict(answer)
-        time.sleep(POLL_S)
-    raise WaitedInVain(f"{node} did not answer within {timeout_s:g} s.")
-
-
-def _act(
-    verb: QueueVerb,
-    help_text: str,
-) -> None:
+def _act(verb: QueueVerb, help_text: str) -> None:
     """Add the command of one verb."""
 
     def command(
@@ -204,72 +195,22 @@ def _act(
         older: Older = None,
         younger: Younger = None,
         everything: All = False,
-        yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
+        yes: Yes = False,
         wait: Wait = True,
         timeout: Timeout = 300.0,
         as_json: JsonFlag = False,
     ) -> None:
         wanted = _filter(node, in_queue, sender, recipient, domain, reason, older, younger)
-        body = {"verb": verb.value, **_selection(messages or [], wanted, everything=everything)}
-        with connect() as client:
-            action = client.post("/queue/actions", body)
-            if action["state"] == "unconfirmed":
-                action = _confirm(client, action, is_sure=yes)
-            if wait:
-                action = _wait_for(client, action, timeout)
-        if as_json:
-            print_json(action)
-        else:
-            print_line(_sentence(action))
+        run_action(
+            "/queue/actions",
+            verb.value,
+            select_messages(messages or [], wanted, everything=everything),
+            is_sure=yes,
+            wait_s=timeout if wait else None,
+            as_json=as_json,
+        )
 
     queue.command(verb.value, help=help_text)(command)
-
-
-def _selection(
-    messages: list[str], wanted: dict[str, object], *, everything: bool
-) -> dict[str, Any]:
-    if messages and (wanted or everything):
-        raise Misused("Name messages, or give a filter; not both.")
-    if messages:
-        pairs = [one.partition("/") for one in messages]
-        if not all(slash for _node, slash, _id in pairs):
-            raise Misused("A message is named NODE/QUEUE-ID.")
-        return {"messages": [{"node": node, "queue_id": one} for node, _slash, one in pairs]}
-    if not wanted and not everything:
-        raise Misused("Name messages, give a filter, or say --all.")
-    return {"filter": wanted}
-
-
-def _confirm(client: Client, action: dict[str, Any], *, is_sure: bool) -> dict[str, Any]:
-    """Ask with the count; what is not confirmed is withdrawn."""
-    path = path_of("queue", "actions", action["id"])
-    if not is_sure:
-        print_note(f"{action['total']} messages are selected. Deleted mail is gone for good.")
-        if not sys.stdin.isatty():
-            client.delete(path)
-            raise Misused("Nobody can be asked here: --yes says that they may be deleted.")
-        if not typer.confirm(f"Delete {action['total']} messages?", err=True):
-            client.delete(path)
-            raise typer.Abort
-    return dict(client.post(f"{path}/confirm", {"count": action["total"]}))
-
-
-def _wait_for(client: Client, action: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    ends = time.monotonic() + timeout_s
-    while action["state"] not in ENDED:
-        if time.monotonic() > ends:
-            raise WaitedInVain(f"Not finished within {timeout_s:g} s: {_sentence(action)}")
-        time.sleep(POLL_S)
-        action = client.get(path_of("queue", "actions", action["id"]))
-    return action
-
-
-def _sentence(action: dict[str, Any]) -> str:
-    counts = action["counts"]
-    parts = [f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count]
-    shown = ", ".join(parts) or "nothing to do"
-    text = f"Action {action['id']} ({action['verb']}) is {action['state']}: {shown}."
-    return f"{text} {action['error']}" if action["error"] else text
 
 
 for _verb, _help in (
@@ -314,7 +255,4 @@ def cancel_action(
     """Withdraw what an action has not done yet."""
     with connect() as client:
         action = client.delete(path_of("queue", "actions", number))
-    if as_json:
-        print_json(action)
-    else:
-        print_line(_sentence(action))
+    print_done(action, action_sentence(action), as_json=as_json)

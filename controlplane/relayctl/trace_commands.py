@@ -17,6 +17,7 @@ from controlplane.relayctl.output import (
     print_json,
     print_line,
     print_list,
+    print_more,
     print_note,
 )
 
@@ -84,8 +85,7 @@ def list_messages(
         print_json(page)
         return
     print_list(page["messages"], COLUMNS, "No message was found.", as_json=False)
-    if page["next"] is not None:
-        print_note(f"There is more: --after {page['next']}")
+    print_more(page["next"])
 
 
 @trace.command()
