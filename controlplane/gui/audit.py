@@ -7,8 +7,7 @@ from typing import Any, Final
 from fastapi import Request, Response
 
 from controlplane.api.audit import AuditEntry, PagedAuditQuery, entry_of
-from controlplane.errors import Invalid
-from controlplane.gui.forms import Field, Form, Option, Widget
+from controlplane.gui.forms import ANY, Field, Form, Option, Widget
 from controlplane.gui.language import N_
 from controlplane.gui.listings import (
     CURSOR,
@@ -16,18 +15,16 @@ from controlplane.gui.listings import (
     TIMES,
     Listing,
     cut_page,
-    export_url,
     read_filters,
-    typed_times,
+    show_log,
 )
-from controlplane.gui.shell import ReadShell, Shell, page_router
+from controlplane.gui.shell import ReadShell, page_router
 from controlplane.store.audit import known_actions, list_entries
 from controlplane.store.engine import ReadSession
 
 router = page_router()
 
 EXPORT: Final = "/api/v1/audit/export"
-ANY: Final = Option("", N_("Any"))
 BEGINNING: Final = N_("The whole name, or its beginning with a *.")
 FILTERS: Final = Form(
     (
@@ -44,25 +41,11 @@ def audit_page(request: Request, shell: ReadShell, session: ReadSession) -> Resp
     """Show who changed what; the filters and the place in the list stand in the address."""
     actions = tuple(Option.of(one) for one in known_actions(session))
     filters = read_filters(request, FILTERS).with_options("action", (ANY, *actions))
-    times = typed_times(filters, shell.localizer.zone)
-    try:
+
+    def find(times: dict[str, Any]) -> Listing[AuditEntry]:
         before = request.query_params.get(CURSOR)
         wanted = filters.build(PagedAuditQuery, limit=PAGE_SIZE + 1, before=before, **times)
-    except Invalid as error:
-        refused: Listing[AuditEntry] = Listing(request.url.path, filters.refused(error), ())
-        return _page(shell, refused, times, error.status)
-    rows = list_entries(session, wanted.to_filter(wanted.before, wanted.limit))
-    found = [entry_of(row) for row in rows]
-    return _page(shell, cut_page(request, filters, found, lambda entry: entry.id), times)
+        rows = list_entries(session, wanted.to_filter(wanted.before, wanted.limit))
+        return cut_page(request, filters, [entry_of(row) for row in rows], lambda entry: entry.id)
 
-
-def _page(
-    shell: Shell, listing: Listing[AuditEntry], times: dict[str, Any], status: int = 200
-) -> Response:
-    return shell.page(
-        "audit.html",
-        status=status,
-        block="listing",
-        listing=listing,
-        export_url=export_url(EXPORT, listing.filters, times),
-    )
+    return show_log(shell, "audit.html", filters, EXPORT, find)

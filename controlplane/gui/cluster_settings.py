@@ -8,7 +8,7 @@ from fastapi import Response
 
 from controlplane.api.cluster import merged
 from controlplane.api.cluster_access import StoreDep
-from controlplane.core.spec import InetProtocols
+from controlplane.core.spec import InetProtocols, MilterDefault
 from controlplane.errors import ControlPlaneError
 from controlplane.gui.forms import Field, FilledForm, Form, Option, Posted, Widget
 from controlplane.gui.language import N_
@@ -27,6 +27,17 @@ def _number(name: str, label: str, hint: str) -> Field:
     return Field(name, label, hint, Widget.NUMBER, is_required=True, attributes=attributes)
 
 
+def _milter(name: str, label: str) -> Field:
+    hint = N_("inet:HOST:PORT or unix:/PATH, as each node reaches it.")
+    return Field(name, label, hint, is_required=True, attributes={"autocomplete": "off"})
+
+
+MILTER_DEFAULTS: Final = (
+    Option(MilterDefault.TEMPFAIL.value, N_("put off: the sender tries again")),
+    Option(MilterDefault.REJECT.value, N_("refuse")),
+    Option(MilterDefault.QUARANTINE.value, N_("quarantine: hold it")),
+    Option(MilterDefault.ACCEPT.value, N_("accept without looking")),
+)
 FORM: Final = Form(
     (
         Field(
@@ -105,6 +116,35 @@ FORM: Final = Form(
             widget=Widget.NUMBER,
             is_required=True,
             attributes={"min": "1"},
+        ),
+        Field(
+            "milters.policy",
+            N_("Ask the policy hook"),
+            hint=N_(
+                "Postfix asks it about all mail; what it judges by is on the page Mail policy."
+            ),
+            widget=Widget.CHECKBOX,
+        ),
+        Field(
+            "milters.rspamd",
+            N_("Ask rspamd"),
+            hint=N_("A spam filter of its own beside this relay; learning is its own, too."),
+            widget=Widget.CHECKBOX,
+        ),
+        _milter("milters.rspamd_address", N_("Address of rspamd")),
+        Field(
+            "milters.clamav",
+            N_("Ask ClamAV"),
+            hint=N_("A virus scanner beside this relay, through clamav-milter."),
+            widget=Widget.CHECKBOX,
+        ),
+        _milter("milters.clamav_address", N_("Address of ClamAV")),
+        Field(
+            "milters.default_action",
+            N_("When a filter does not answer"),
+            hint=N_("What Postfix does with mail until it answers again."),
+            widget=Widget.SELECT,
+            options=MILTER_DEFAULTS,
         ),
     )
 )

@@ -24,6 +24,7 @@ from controlplane.api.config import (
 )
 from controlplane.api.nodes import NodeView, node_views
 from controlplane.core.permissions import Permission
+from controlplane.core.policy_state import MOST_ENTRIES
 from controlplane.errors import ControlPlaneError, Unavailable
 from controlplane.gui.diffs import file_views
 from controlplane.gui.forms import Field, FilledForm, Form, Posted
@@ -116,6 +117,7 @@ def configuration_page(shell: ReadShell, store: StoreDep) -> Response:
         versions=versions,
         may_change=shell.may(Permission.OPERATE),
         may_import=shell.may(Permission.ADMIN),
+        most_entries=MOST_ENTRIES,
     )
 
 

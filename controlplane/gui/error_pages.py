@@ -17,7 +17,7 @@ from controlplane.gui.sentences import translate_sentence
 from controlplane.gui.shell import Shell, find_visitor, make_shell
 from controlplane.store.engine import get_database
 
-OTHER_PATHS: Final = ("/api/", "/static/", "/healthz", "/metrics", "/openapi.json")
+OTHER_PATHS: Final = ("/api/", "/static/", "/healthz", "/metrics", "/openapi.json", "/unsubscribe/")
 STREAM: Final = "text/event-stream"
 
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from fastapi import Request, Response
-from sqlalchemy import select
-from sqlmodel import col
 
 from controlplane.api.events import EventFilter, EventView, find_events
 from controlplane.core.attention import Severity
-from controlplane.errors import Invalid
-from controlplane.gui.forms import Field, Form, Option, Widget
+from controlplane.gui.forms import ANY, Field, Form, Option, Widget
 from controlplane.gui.language import N_
 from controlplane.gui.listings import (
     CURSOR,
@@ -19,12 +16,11 @@ from controlplane.gui.listings import (
     TIMES,
     Listing,
     cut_page,
-    export_url,
     read_filters,
-    typed_times,
+    show_log,
 )
-from controlplane.gui.shell import ReadShell, Shell, page_router
-from controlplane.store.cluster_tables import NodeRow
+from controlplane.gui.node_options import with_nodes
+from controlplane.gui.shell import ReadShell, page_router
 from controlplane.store.engine import ReadSession
 from nodeagent.core.actions import failure_kinds
 from nodeagent.core.event_kinds import CONTROL_PLANE_KINDS, NODE_KINDS
@@ -32,7 +28,6 @@ from nodeagent.core.event_kinds import CONTROL_PLANE_KINDS, NODE_KINDS
 router = page_router()
 
 EXPORT: Final = "/api/v1/events/export"
-ANY: Final = Option("", N_("Any"))
 KINDS: Final = sorted({*CONTROL_PLANE_KINDS, *NODE_KINDS, *failure_kinds()})
 SEVERITIES: Final = {
     Severity.BAD: N_("serious"),
@@ -63,29 +58,12 @@ FILTERS: Final = Form(
 @router.get("/events")
 def events_page(request: Request, shell: ReadShell, session: ReadSession) -> Response:
     """Show events; the filters and the place in the list stand in the address."""
-    names = session.execute(select(col(NodeRow.name)).order_by(col(NodeRow.name))).scalars()
-    filters = read_filters(request, FILTERS).with_options(
-        "node", (ANY, *(Option.of(name) for name in names))
-    )
-    times = typed_times(filters, shell.localizer.zone)
-    try:
+    filters = with_nodes(session, read_filters(request, FILTERS))
+
+    def find(times: dict[str, Any]) -> Listing[EventView]:
         before = request.query_params.get(CURSOR)
         wanted = filters.build(EventFilter, limit=PAGE_SIZE + 1, before=before, **times)
-    except Invalid as error:
-        refused: Listing[EventView] = Listing(request.url.path, filters.refused(error), ())
-        return _page(shell, refused, times, error.status)
-    found = find_events(session, wanted)
-    return _page(shell, cut_page(request, filters, found, lambda event: event.number), times)
+        found = find_events(session, wanted)
+        return cut_page(request, filters, found, lambda event: event.number)
 
-
-def _page(
-    shell: Shell, listing: Listing[EventView], times: dict[str, Any], status: int = 200
-) -> Response:
-    return shell.page(
-        "events.html",
-        status=status,
-        block="listing",
-        listing=listing,
-        severities=SEVERITIES,
-        export_url=export_url(EXPORT, listing.filters, times),
-    )
+    return show_log(shell, "events.html", filters, EXPORT, find, severities=SEVERITIES)

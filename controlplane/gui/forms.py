@@ -57,6 +57,10 @@ class Option:
         return cls(value, value if label is None else label, is_message=False)
 
 
+ANY: Final = Option("", N_("Any"))
+"""The choice that leaves a filter out."""
+
+
 @dataclass(frozen=True)
 class Field:
     """One input: `label` and `hint` are messages, the hint is one line of explanation."""
@@ -107,8 +111,13 @@ class FilledForm:
     form: Form
     values: Mapping[str, list[str]]
     errors: Mapping[str, str] = field(default_factory=dict)
-    error: str | None = None
-    """What is wrong with the whole; shown above the fields."""
+    above: tuple[str, ...] = ()
+    """What is wrong with the whole, sentence by sentence; shown above the fields."""
+
+    @property
+    def error(self) -> str | None:
+        """What is wrong with the whole, as one text."""
+        return " ".join(self.above) or None
 
     def text(self, name: str) -> str:
         """Return the one value of a field, as typed."""
@@ -162,9 +171,10 @@ class FilledForm:
         names = {one.name for one in self.form.fields}
         errors = {name: text for name, text in error.fields.items() if name in names}
         rest = [text for name, text in error.fields.items() if name not in names]
-        is_said = error.detail in {*errors.values(), *rest}
-        above = " ".join([*([] if is_said else [error.detail]), *rest])
-        return replace(self, errors=errors, error=above or None)
+        sentences = [*errors.values(), *rest]
+        is_sum = bool(sentences) and all(one in error.detail for one in sentences)
+        is_said = is_sum or error.detail in sentences
+        return replace(self, errors=errors, above=(*(() if is_said else (error.detail,)), *rest))
 
     def with_options(self, name: str, options: tuple[Option, ...]) -> FilledForm:
         """Return the same form with the options of a field that come from the state."""

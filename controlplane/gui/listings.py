@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
+from http import HTTPStatus
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlencode
 
-from fastapi import Request
+from fastapi import Request, Response
 
+from controlplane.errors import ControlPlaneError, Invalid
 from controlplane.gui.forms import Field, FilledForm, Form
 from controlplane.gui.language import N_
+from controlplane.gui.shell import Shell
 
 Row = TypeVar("Row")
 PAGE_SIZE: Final = 50
@@ -50,10 +53,12 @@ def read_filters(request: Request, form: Form) -> FilledForm:
     return form.posted({one.name: query.getlist(one.name) for one in form.fields})
 
 
-def typed_times(filters: FilledForm, zone: tzinfo) -> dict[str, Any]:
-    """Return the times of `TIMES`; typed without a zone they are times of the viewer's."""
+def typed_times(
+    filters: FilledForm, zone: tzinfo, fields: Sequence[Field] = TIMES
+) -> dict[str, Any]:
+    """Return the times of these fields; typed without a zone they are times of the viewer's."""
     found: dict[str, Any] = {}
-    for one in TIMES:
+    for one in fields:
         for text in filters.values.get(one.name, ()):
             try:
                 at = datetime.fromisoformat(text.strip())
@@ -90,14 +95,57 @@ def cut_page(
 
     `cursor` says where the page after a row begins; it comes back as the parameter `before`.
     """
-    path = request.url.path
     rows = found[:size]
-    is_first = CURSOR not in request.query_params
-    is_last = len(found) <= size
+    following = cursor(rows[-1]) if len(found) > size else None
+    return show_page(request, filters, rows, following)
+
+
+def show_page(
+    request: Request,
+    filters: FilledForm,
+    rows: Sequence[Row],
+    following: object | None,
+    total: int | None = None,
+) -> Listing[Row]:
+    """Return one page; `following` says where the next one begins, None: there is none."""
+    path = request.url.path
+    is_first = not request.query_params.get(CURSOR)
     return Listing(
         path,
         filters,
         rows,
         first_url=None if is_first else listing_url(path, filters),
-        next_url=None if is_last else listing_url(path, filters, **{CURSOR: cursor(rows[-1])}),
+        next_url=None if following is None else listing_url(path, filters, **{CURSOR: following}),
+        total=total,
     )
+
+
+def show_log(
+    shell: Shell,
+    template: str,
+    filters: FilledForm,
+    export: str,
+    find: Callable[[dict[str, Any]], Listing[Any]],
+    *,
+    time_fields: Sequence[Field] = TIMES,
+    **values: Any,
+) -> Response:
+    """Answer with one page of a log, and with the way to `export`, all that the filters leave.
+
+    `find` is given the times that were typed; what it raises as Invalid stands beside the filters.
+    """
+    times = typed_times(filters, shell.localizer.zone, time_fields)
+    status = int(HTTPStatus.OK)
+    try:
+        listing = find(times)
+    except Invalid as error:
+        listing, status = show_refused(shell.request, filters, error), error.status
+    url = export_url(export, filters, times)
+    return shell.page(
+        template, status=status, block="listing", listing=listing, export_url=url, **values
+    )
+
+
+def show_refused(request: Request, filters: FilledForm, error: ControlPlaneError) -> Listing[Any]:
+    """Return a list without rows whose filters say what is wrong with them."""
+    return Listing(request.url.path, filters.refused(error), ())

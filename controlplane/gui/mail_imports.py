@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,13 +35,17 @@ class ImportForm:
 
 def read_import(posted: Posted) -> ImportForm:
     """Return the form that was sent."""
-    revision = posted.get("revision", [""])[0]
-    is_number = revision.isdecimal() and len(revision) <= MAX_REVISION_DIGITS
     return ImportForm(
         csv=posted.get("csv", [""])[0],
         replace=TICKED in posted.get("replace", []),
-        revision=int(revision) if is_number else None,
+        revision=number_of(posted, "revision"),
     )
+
+
+def number_of(posted: Mapping[str, Sequence[str]], name: str) -> int | None:
+    """Return a number that the preview put into the form, None without one."""
+    sent = posted.get(name, [""])[0]
+    return int(sent) if sent.isdecimal() and len(sent) <= MAX_REVISION_DIGITS else None
 
 
 @router.get("/mail/{name}/import")

@@ -20,8 +20,10 @@ from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po, write_po
 from jinja2.ext import babel_extract
 
+from controlplane.core import alert_rules
 from controlplane.core.attention import RULES
 from controlplane.gui.language import DEFAULT_LANGUAGE, LANGUAGES, LOCALE_DIRECTORY
+from nodeagent.policy.engine.threats import THREAT_RULES
 
 GUI: Final = Path(__file__).parent
 KEYWORDS: Final = {"_": None, "gettext": None, "ngettext": (1, 2), "N_": None}
@@ -71,7 +73,12 @@ def _of_templates() -> Iterator[Any]:
 
 
 def _of_rules() -> Iterator[str]:
-    """Yield what the rules of attention say: they are no part of the GUI, it translates them."""
+    """Yield what rules say that are no part of the GUI: it translates them."""
+    for one in alert_rules.RULES:
+        yield one.title
+        yield one.explanation
+    for threat in THREAT_RULES:
+        yield threat.description
     for rule in RULES:
         yield rule.message
         yield rule.step

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from fastapi import Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import ValidationError
-from sqlalchemy import select
-from sqlmodel import Session, col
 
 from controlplane.api.cluster_access import NodeKey
 from controlplane.api.queue_actions import (
@@ -32,23 +29,29 @@ from controlplane.api.queue_messages import (
     read_message,
 )
 from controlplane.errors import Conflict, Invalid, NotFound
-from controlplane.gui.forms import Field, FilledForm, Form, Option, Posted, Widget
+from controlplane.gui.forms import ANY, Field, Form, Option, Posted, Widget
 from controlplane.gui.language import N_
-from controlplane.gui.listings import CURSOR, PAGE_SIZE, Listing, listing_url, read_filters
+from controlplane.gui.listings import (
+    CURSOR,
+    PAGE_SIZE,
+    Listing,
+    read_filters,
+    show_page,
+    show_refused,
+)
 from controlplane.gui.live import LiveDep, Topic
+from controlplane.gui.message_choice import posted_action, read_asked, show_begun
+from controlplane.gui.node_options import with_nodes
 from controlplane.gui.shell import OperateShell, ReadShell, Shell, page_router
 from controlplane.store.cluster import ClusterStore
-from controlplane.store.cluster_tables import NodeRow
 from controlplane.store.crypto import SecretBoxDep
 from controlplane.store.engine import DatabaseDep, ReadSession, WriteSession
 from controlplane.store.queue_actions import list_actions, read_action
-from controlplane.store.queue_headers import Headers, read_headers
 from controlplane.store.queue_search import QueueFilter
 from nodeagent.core.queue_contract import QueueName, QueueVerb
 
 router = page_router()
 
-ANY: Final = Option("", N_("Any"))
 SHOWN_ACTIONS: Final = 20
 ACTIONS_EVERY_S: Final = 1.0
 VERBS: Final = {
@@ -114,25 +117,15 @@ TOPIC: Final = Topic("queue-actions", read_actions, "queue_actions.html", "live"
 @router.get("/queue")
 def queue_page(request: Request, shell: ReadShell, session: ReadSession) -> Response:
     """Show one page of the list; filters and place stand in the address."""
-    filters = _filters(session, read_filters(request, FILTERS))
+    filters = with_nodes(session, read_filters(request, FILTERS))
     try:
         wanted = filters.build(
             PageFilter, limit=PAGE_SIZE, after=request.query_params.get(CURSOR) or None
         )
         page = message_page(session, wanted)
     except Invalid as error:
-        refused: Listing[MessageView] = Listing(request.url.path, filters.refused(error), ())
-        return _list(shell, refused, None, error.status)
-    path = request.url.path
-    listing = Listing(
-        path,
-        filters,
-        page.messages,
-        first_url=None if wanted.after is None else listing_url(path, filters),
-        next_url=None if page.after is None else listing_url(path, filters, before=page.after),
-        total=page.total,
-    )
-    return _list(shell, listing, page)
+        return _list(shell, show_refused(request, filters, error), None, error.status)
+    return _list(shell, show_page(request, filters, page.messages, page.after, page.total), page)
 
 
 def _list(
@@ -143,36 +136,11 @@ def _list(
     )
 
 
-def _filters(session: Session, filters: FilledForm) -> FilledForm:
-    names = session.execute(select(col(NodeRow.name)).order_by(col(NodeRow.name))).scalars()
-    return filters.with_options("node", (ANY, *(Option.of(name) for name in names)))
-
-
 @router.post("/queue")
 def act_by_form(shell: OperateShell, posted: Posted, database: DatabaseDep) -> Response:
     """Begin an action on what is ticked, or on all that the filters leave."""
-    body = _action(posted)
-    action = start_action(database, shell.signed_in.actor, body)
-    if action.state.value == "unconfirmed":
-        return shell.redirect(f"/queue/actions/{action.id}")
-    return shell.done("/queue/actions", shell.text(N_("Action %(number)s."), number=action.id))
-
-
-def _action(posted: Mapping[str, list[str]]) -> ActionBody:
-    """Return what is wanted; raises Invalid for what no page of ours sends."""
-    values: dict[str, Any] = {"verb": (posted.get("verb") or [""])[0]}
-    if posted.get("everything"):
-        chosen = FILTERS.posted(posted).build(PageFilter)
-        values["filter"] = QueueFilter(**chosen.model_dump(include=set(QueueFilter.model_fields)))
-    else:
-        keys = [one.partition("/") for one in posted.get("message", [])]
-        if not keys:
-            raise Invalid("Choose messages first.")
-        values["messages"] = [{"node": node, "queue_id": one} for node, _slash, one in keys]
-    try:
-        return ActionBody.model_validate(values)
-    except ValidationError as error:
-        raise Invalid("Some values cannot be used; nothing was changed.") from error
+    body = posted_action(posted, FILTERS, PageFilter, QueueFilter, ActionBody)
+    return show_begun(shell, start_action(database, shell.signed_in.actor, body))
 
 
 @router.get("/queue/actions")
@@ -226,8 +194,7 @@ def message_page_of(
     box: SecretBoxDep,
 ) -> Response:
     """Show one message, and the headers once its node has sent them."""
-    wanted = shell.request.query_params.get("headers", "")
-    headers = _headers(shell, session, box, wanted) if wanted.isdecimal() else None
+    headers = read_asked(shell, session, box, "headers")
     try:
         message = read_message(name, queue_id, session)
     except NotFound:
@@ -243,12 +210,6 @@ def message_page_of(
         headers=headers,
         verbs=VERBS,
     )
-
-
-def _headers(shell: Shell, session: Session, box: SecretBoxDep, wanted: str) -> Headers | None:
-    if not shell.may("operate"):
-        return None
-    return read_headers(session, int(wanted[:9]), shell.signed_in.actor.name, box)
 
 
 @router.post("/queue/messages/{name}/{queue_id}/headers")

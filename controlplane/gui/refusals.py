@@ -152,6 +152,29 @@ REFUSALS: Final = (
     N_("This is no file of a state; nothing was changed."),
     N_("The file has problems; nothing was changed."),
     N_("%(node)s is enrolled but not in the file; remove the node first."),
+    N_("The mail policy was changed since you looked; look at the preview again."),
+    N_("Somebody changed the mail policy meanwhile; look at the preview again."),
+    N_(
+        "It has %(count)s entries, more than the %(most)s that a state file takes of a list; take "
+        "it out of this file and import it by a file of its own."
+    ),
+    N_(
+        "There are %(count)s entries, more than the %(most)s that an import of a state replaces; "
+        "take it out of this file and import it by a file of its own."
+    ),
+    N_(
+        "It would change %(count)s entries at once, more than %(most)s; take the longest lists out "
+        "of this file and import them by files of their own."
+    ),
+    N_("A list is being imported at this moment; try again when that is done."),
+    N_("It would end more than %(most)s subscriptions; delete the categories first."),
+    N_("%(count)s entries cannot be used."),
+    N_('"%(key)s" is there already.'),
+    N_('There is no threat rule "%(name)s".'),
+    N_('There is no category "%(name)s".'),
+    N_("Choose entries first."),
+    N_("Choose a list."),
+    N_("There is no such filter."),
     N_("A whole address is needed, not a domain."),
     N_("No node has reported yet, so none can try a route."),
     N_("%(node)s is not enrolled, so it cannot try a route."),

@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from fastapi import Response
-from sqlalchemy import select
-from sqlmodel import col
 
 from controlplane.api.cluster_access import StoreDep
 from controlplane.api.route_tests import RouteTestBody, TestKey, read_route_test
 from controlplane.errors import ControlPlaneError
 from controlplane.gui.forms import Field, FilledForm, Form, Option, Posted, Widget
 from controlplane.gui.language import N_
+from controlplane.gui.node_options import with_nodes
 from controlplane.gui.shell import OperateShell, ReadShell, Shell, page_router
 from controlplane.store.cluster import ClusterStore
-from controlplane.store.cluster_tables import NodeRow
 from controlplane.store.nouns import ROUTES
 from controlplane.store.route_tests import request_test
 
@@ -73,7 +71,5 @@ def _page(
 ) -> Response:
     route = store.item(ROUTES, key[:MAX_KEY])
     with store.database.read() as session:
-        names = session.execute(select(col(NodeRow.name)).order_by(col(NodeRow.name))).scalars()
-        options = (ACTIVE, *(Option(name, name) for name in names))
-    filled = form.with_options("node", options)
+        filled = with_nodes(session, form, ACTIVE)
     return shell.page("route_try.html", status=status, form=filled, route=route, key=key)

@@ -2,7 +2,8 @@
 
 The API says everything in English. A sentence without values is a message of the catalogue as it
 stands; one with values matches the pattern that it was made from, and its values are filled into
-the translation of the pattern. What has no translation is shown as it is.
+the translation of the pattern. A value that is called `reason` is a sentence of its own, and what
+has no translation is shown as it is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 from controlplane.gui.language import Localizer, catalogue
 
 PLACE: Final = re.compile(r"%\((\w+)\)s")
+REASON: Final = "reason"
 
 
 def translate_sentence(localizer: Localizer, sentence: str) -> str:
@@ -24,8 +26,19 @@ def translate_sentence(localizer: Localizer, sentence: str) -> str:
     for pattern, translation in _patterns(localizer.language):
         match = pattern.fullmatch(sentence)
         if match is not None:
-            return translation % match.groupdict()
+            values = match.groupdict()
+            if REASON in values:
+                values[REASON] = _inner(localizer, values[REASON])
+            return translation % values
     return sentence
+
+
+def _inner(localizer: Localizer, reason: str) -> str:
+    """Return a sentence within a sentence, which has no full stop of its own."""
+    upper = reason[:1].upper() + reason[1:]
+    whole = f"{upper.rstrip('.')}."
+    found = translate_sentence(localizer, whole)
+    return reason if found == whole else found.rstrip(".")
 
 
 @cache

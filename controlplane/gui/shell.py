@@ -34,6 +34,7 @@ from controlplane.gui.language import (
     find_zone,
 )
 from controlplane.gui.navigation import NAVIGATION, NavigationItem
+from controlplane.gui.policy_tabs import POLICY_TABS, PolicyTab
 from controlplane.gui.templating import render_block, render_page
 from controlplane.store.engine import Database, DatabaseDep
 
@@ -128,6 +129,13 @@ class Shell:
         """The sidebar: the pages that there are, and that the user may see."""
         return tuple(
             item for item in NAVIGATION if item.path in self.pages and self.may(item.permission)
+        )
+
+    @property
+    def policy_tabs(self) -> tuple[PolicyTab, ...]:
+        """The pages of the mail policy: those that there are, and that the user may see."""
+        return tuple(
+            tab for tab in POLICY_TABS if tab.path in self.pages and self.may(tab.permission)
         )
 
     @property

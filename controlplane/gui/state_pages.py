@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import Response
+from fastapi import Query, Response
 from pydantic import ValidationError
 
 from controlplane.api.cluster_access import StoreDep
 from controlplane.api.error_handlers import field_sentences
-from controlplane.api.state import StatePreview, state_preview
+from controlplane.api.state import ExportQuery, StatePreview, state_preview
 from controlplane.errors import ControlPlaneError, Invalid
 from controlplane.gui.diffs import FileView, file_views
 from controlplane.gui.forms import Posted
 from controlplane.gui.language import N_
-from controlplane.gui.mail_imports import read_import
+from controlplane.gui.mail_imports import number_of, read_import
 from controlplane.gui.shell import AdminShell, ReadShell, page_router
 from controlplane.store.state_files import StateFile, export_state, import_state, plan_state
 
@@ -38,10 +38,13 @@ class StateForm:
 
 
 @router.get("/configuration/export")
-def export_page(shell: ReadShell, store: StoreDep) -> Response:
+def export_page(
+    query: Annotated[ExportQuery, Query()], shell: ReadShell, store: StoreDep
+) -> Response:
     """Send the state as a file, without any secret."""
     del shell
-    text = export_state(store).model_dump_json(indent=2) + "\n"
+    state = export_state(store, with_subscriptions=query.subscriptions)
+    text = state.model_dump_json(indent=2) + "\n"
     disposition = f'attachment; filename="{FILE_NAME}"'
     headers = {"Content-Disposition": disposition, "Cache-Control": "no-store"}
     return Response(text, media_type="application/json", headers=headers)
@@ -73,7 +76,10 @@ def replace_state(shell: AdminShell, posted: Posted, store: StoreDep) -> Respons
     sent = read_import(posted)
     try:
         planned = plan_state(store, _read(sent.csv))
-        import_state(store, planned, shell.signed_in.actor, sent.revision)
+        edits = number_of(posted, "policy_edits")
+        alerts = (posted.get("alerts_digest") or [""])[0] or None
+        actor = shell.signed_in.actor
+        import_state(store, planned, actor, sent.revision, edits, expected_alerts=alerts)
     except ControlPlaneError as error:
         form = _refused(sent.csv, error)
         return shell.page("configuration_import.html", status=error.status, form=form)

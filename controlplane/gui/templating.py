@@ -95,6 +95,9 @@ def environment(language: str) -> Environment:
         made.filters[write.__name__] = _when_shown(write)
     made.filters["message"] = _when_shown(found.gettext)  # `_()` would fill in values
     made.filters["sentence"] = _when_shown(lambda text: translate_sentence(localizer, text))
+    made.filters["sentences"] = _when_shown(
+        lambda texts: " ".join(translate_sentence(localizer, text) for text in texts)
+    )
     assets = load_assets()
     made.globals.update(asset=assets.url, icon=assets.icon, moment=moment, day=day, age=age)
     made.globals["ui"] = made.get_template(MACROS).module

@@ -14,18 +14,16 @@ from controlplane.api.trace import (
     find_timeline,
 )
 from controlplane.core.trace import TraceStatus
-from controlplane.errors import Invalid
-from controlplane.gui.forms import Field, Form, Option, Widget
+from controlplane.gui.forms import ANY, Field, Form, Option, Widget
 from controlplane.gui.language import N_
 from controlplane.gui.listings import (
     CURSOR,
     PAGE_SIZE,
     TIMES,
     Listing,
-    export_url,
-    listing_url,
     read_filters,
-    typed_times,
+    show_log,
+    show_page,
 )
 from controlplane.gui.shell import ReadShell, page_router
 from controlplane.store.engine import ReadSession
@@ -57,7 +55,7 @@ FILTERS: Final = Form(
             N_("Status"),
             widget=Widget.SELECT,
             options=(
-                Option("", N_("Any")),
+                ANY,
                 *(Option(one.value, words) for one, (words, _tone) in STATUSES.items()),
             ),
         ),
@@ -70,41 +68,14 @@ FILTERS: Final = Form(
 def trace_page(request: Request, shell: ReadShell, session: ReadSession) -> Response:
     """Search messages; the filters and the place in the list stand in the address."""
     filters = read_filters(request, FILTERS)
-    times = typed_times(filters, shell.localizer.zone)
-    try:
+
+    def find(times: dict[str, Any]) -> Listing[TraceMessage]:
         after = request.query_params.get(CURSOR)
         wanted = filters.build(PagedTraceQuery, limit=PAGE_SIZE, after=after, **times)
         page = find_page(session, wanted)
-    except Invalid as error:
-        refused: Listing[TraceMessage] = Listing(request.url.path, filters.refused(error), ())
-        return _page(shell, refused, times, error.status)
-    path = request.url.path
-    is_first = CURSOR not in request.query_params
-    more = {CURSOR: page.next}
-    return _page(
-        shell,
-        Listing(
-            path,
-            filters,
-            page.messages,
-            first_url=None if is_first else listing_url(path, filters),
-            next_url=None if page.next is None else listing_url(path, filters, **more),
-        ),
-        times,
-    )
+        return show_page(request, filters, page.messages, page.next)
 
-
-def _page(
-    shell: ReadShell, listing: Listing[TraceMessage], times: dict[str, Any], status: int = 200
-) -> Response:
-    return shell.page(
-        "trace.html",
-        status=status,
-        block="listing",
-        listing=listing,
-        statuses=STATUSES,
-        export_url=export_url(EXPORT, listing.filters, times),
-    )
+    return show_log(shell, "trace.html", filters, EXPORT, find, statuses=STATUSES)
 
 
 @router.get("/trace/{number}")

@@ -76,10 +76,40 @@
   /* A file is read into the text field that it stands for. */
   document.addEventListener("change", async (event) => {
     const field = event.target.dataset?.fillsField;
-    if (field && event.target.files.length) {
+    if (field && event.target.files.length && !event.target.form?.dataset.fileAction) {
       document.getElementById(field).value = await event.target.files[0].text();
     }
   });
+
+  /* A form that sends a chosen file as it is, however long: <form data-file-action="...">. Its other
+     fields are the query, and the answer takes the place of the element #change. */
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest?.("button");
+    const form = button?.form;
+    const file = form?.dataset.fileAction && form.querySelector("input[type=file]").files[0];
+    if (!file) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    const query = new URLSearchParams(new FormData(form));
+    const token = query.get("csrf_token");
+    for (const name of ["csrf_token", "text"]) query.delete(name);
+    button.disabled = true;
+    try {
+      const answer = await fetch(`${form.dataset.fileAction}${button.dataset.fileTail ?? ""}?${query}`, {
+        method: "POST",
+        headers: { "HX-Request": "true", "HX-Request-Type": "partial", "X-CSRF-Token": token },
+        body: file,
+      });
+      const next = answer.headers.get("HX-Redirect");
+      if (next) location.assign(next);
+      else if (answer.headers.get("Content-Type").startsWith("text/html")) {
+        document.getElementById("change").outerHTML = await answer.text();
+      } else toast(await answer.text(), "bad");
+    } catch {
+      toast(document.body.dataset.unreachable, "bad");
+    }
+    button.disabled = false;
+  }, true);
 
   /* Ages: <time data-age datetime="...">, within SVG a tspan; the server wrote the first one. */
   const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
