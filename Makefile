@@ -46,5 +46,6 @@ docs: install ## docs/reference, written anew by the program itself
 tour: require-root install ## the pictures of docs/tour, taken anew in a lab (root, minutes)
 	@RELAY_TOUR_DIR=docs/tour $(BIN)/pytest -q tests/browser/lab
 
-bench: require-root install ## the figures, as a table (root, minutes)
+bench: require-root ## the figures, as a table; rspamd and postfwd are installed to compare (root, minutes)
+	@./lab/install.sh postfwd rspamd
 	@$(BIN)/pytest -q -s -m bench tests/bench

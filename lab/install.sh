@@ -1,19 +1,22 @@
 #!/bin/bash
 # Installs what the lab and the tests need: Debian packages, a virtual environment in .venv, and the
-# files that the GUI sends to browsers.
-# Run again it does only what is missing. It starts no daemon on this machine.
+# files that the GUI sends to browsers. More Debian packages may be named as arguments.
+# Run again it does only what is missing. It starts no daemon on this machine. PYTHON may name
+# another interpreter than Debian's for a virtual environment that is made.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 
 packages=(
-    ca-certificates chromium iproute2 keepalived kmod libnet-ssleay-perl libsasl2-modules nftables openssh-client
+    ca-certificates chromium iproute2 keepalived kmod libnet-ssleay-perl libsasl2-modules miltertest
+    nftables openssh-client
     openssh-server openssl postfix postfix-lmdb postgresql-15 procps python3-venv rsync swaks
-    util-linux
+    util-linux "$@"
 )
 # What a package would start at the next boot.
 declare -A unit_of=(
-    [keepalived]=keepalived [openssh-server]=ssh [postfix]=postfix [postgresql-15]=postgresql
+    [keepalived]=keepalived [openssh-server]=ssh [postfix]=postfix [postfwd]=postfwd
+    [postgresql-15]=postgresql [rspamd]=rspamd
 )
 policy=/usr/sbin/policy-rc.d
 policy_mark='# Made by lab/install.sh, which removes it again.'
@@ -97,21 +100,28 @@ install_packages() {
     keep_units_off "${missing[@]}"
 }
 
+# Debian's own, which `python3-venv` belongs to; others are often built without optimizations.
+choose_python() {
+    for python in "${PYTHON:-/usr/bin/python3}" python3; do
+        if quietly "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then return; fi
+    done
+    fail "Python 3.11 or newer is needed; this is $(python3 --version)."
+}
+
 # Programs of a virtual environment name their place in their first line.
 is_made_here() { grep -qsF "$PWD/.venv/" .venv/bin/pip; }
 
 install_python() {
-    local stamp wanted
+    local stamp wanted python
     stamp=.venv/installed.sha256
     wanted=$(cat pyproject.toml constraints.txt | sha256sum)
     if is_made_here && [[ -x .venv/bin/relay-lab && -e $stamp && $(<"$stamp") = "$wanted" ]]; then
         return
     fi
-    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        fail "Python 3.11 or newer is needed; this is $(python3 --version)."
+    choose_python
     if ! is_made_here || ! quietly .venv/bin/pip --version; then
         say "making the virtual environment .venv"
-        quietly python3 -m venv --clear .venv ||
+        quietly "$python" -m venv --clear .venv ||
             fail "The virtual environment .venv cannot be made: $(tail -n 1 "$log")"
     fi
     say "installing Python packages, pinned by constraints.txt"

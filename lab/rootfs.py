@@ -7,6 +7,7 @@ Runs inside the host's new mount and PID namespaces. Kept over a loss of power: 
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import uuid
 from pathlib import Path
@@ -41,6 +42,7 @@ def enter(host: Host) -> None:
     _mount_fresh(root)
     for path in _needed_from_machine():
         kernel.bind(path, _inside(root, path))
+        _open_the_way(root, path)
     kernel.make_root(root)
 
 
@@ -93,6 +95,18 @@ def _needed_from_machine() -> list[Path]:
         if not any(path.is_relative_to(known) for known in found) and not _is_in_overlay(path):
             found.append(path)
     return found
+
+
+def _open_the_way(root: Path, path: Path) -> None:
+    """Let users other than root come to the commands, wherever the repository lies.
+
+    A program on a real host lies where everybody reads; this changes the host's layer alone.
+    """
+    for parent in path.relative_to("/").parents:
+        place = root / parent
+        mode = place.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            place.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
 
 
 def _is_in_overlay(path: Path) -> bool:

@@ -92,6 +92,7 @@ def _node_services() -> tuple[Service, ...]:
     return (
         Service("sshd", ("/usr/sbin/sshd", "-D", "-e")),
         Service("guard", (str(COMMANDS / "relay-guard"), "run"), nice=-10),
+        Service("policy", (str(COMMANDS / "relay-policy"), "run"), nice=-3),
         Service(
             "postfix",
             ("/usr/sbin/postfix", "start-fg"),
