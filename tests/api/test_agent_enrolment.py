@@ -22,7 +22,7 @@ from controlplane.store.instance import ensure_instance, mark_restored
 from controlplane.store.user_tables import AuditRow
 from controlplane.tls import ca_fingerprint
 from nodeagent.core import contract as wire
-from nodeagent.core.contract import AGENT_API, TOKEN_AUDIENCE
+from nodeagent.core.agent_api import AGENT_API, TOKEN_AUDIENCE
 from tests.fakes.enrolled_agent import SSH_KEY, EnrolledAgent
 
 BEAT = {"report": {"role": "STANDBY"}}
@@ -250,7 +250,7 @@ def test_tokens_of_weaker_algorithms_are_refused(
 @pytest.mark.parametrize("call", [name for name in AGENT_API if name not in {"ca", "enrol"}])
 def test_every_call_needs_the_nodes_key(anonymous: TestClient, call: str) -> None:
     """No call but `ca` and `enrol` answers a stranger."""
-    method = "GET" if call == "config" else "POST"
+    method = "GET" if call in {"config", "policy_manifest"} else "POST"
     for headers in ({}, {"Authorization": "Bearer nonsense"}):
         answer = anonymous.request(method, AGENT_API[call], json={}, headers=headers)
         assert answer.status_code == 401, (call, answer.text)

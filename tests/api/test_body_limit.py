@@ -17,7 +17,7 @@ from controlplane.api.body_limit import KIB, LIST_CALLS, MIB, USUAL_BYTES, large
 from controlplane.api.routers import ROUTERS
 from controlplane.store.engine import Database
 from nodeagent.core import contract as wire
-from nodeagent.core.contract import AGENT_API
+from nodeagent.core.agent_api import AGENT_API
 
 VIP = "/api/v1/vips/198.51.100.100"
 JSON = {"Content-Type": "application/json"}

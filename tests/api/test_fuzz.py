@@ -34,7 +34,7 @@ from controlplane.api.permissions import EXTENSION
 from controlplane.app import TAGS
 from controlplane.core.permissions import Permission
 from controlplane.store.engine import Database
-from nodeagent.core.contract import AGENT_API
+from nodeagent.core.agent_api import AGENT_API
 from tests.api.conftest import CHEAP, PASSWORD
 from tests.fakes.people import open_session
 from tests.fakes.populated import GOOD, KNOWN, populate

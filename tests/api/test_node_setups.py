@@ -131,7 +131,7 @@ class TestWholeWay:
             "systemctl enable --now relay-guard",
             "systemctl enable --now postfix keepalived relay-keepalived.path",
             "systemctl restart postfix@-",
-            "systemctl enable --now relay-agent",
+            "systemctl enable --now relay-policy relay-agent",
         ]
         assert "Local only" in (host.root / "debconf").read_text()
         for name, content in host.recipe.unit_files().items():

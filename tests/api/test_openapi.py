@@ -34,6 +34,7 @@ SHOWN_ONCE = {"EnrolmentToken", "SessionOpened", "EnrolRequest", "TokenCreated"}
     "EnrolmentView",
     "RecoveryCodes",
     "OneTimePassword",
+    "IssuedSecret",
 }
 
 
@@ -130,3 +131,10 @@ def test_an_unknown_path_is_a_refusal_too(client: TestClient, path: str) -> None
     answer = client.get(path)
     assert answer.status_code == 404
     assert set(answer.json()) == {"detail", "fields"}
+
+
+def test_the_mail_policy_has_no_two_shapes_of_one_name(app: FastAPI) -> None:
+    """Whoever makes a client of the document gets names that say which is which."""
+    schemas = app.openapi()["components"]["schemas"]
+    assert {"FiredView", "ThreatView", "ThreatRuleView", "PolicyNodeView"} <= schemas.keys()
+    assert [name for name in schemas if "__mail_security__" in name] == []

@@ -53,6 +53,9 @@ OPERATORS = {
     ("post", "/api/v1/queue/actions"),
     ("post", "/api/v1/queue/actions/{number}/confirm"),
     ("delete", "/api/v1/queue/actions/{number}"),
+    ("post", "/api/v1/mail-security/quarantine/messages/{name}/{queue_id}/preview"),
+    ("get", "/api/v1/mail-security/quarantine/previews/{number}"),
+    ("post", "/api/v1/mail-security/quarantine/actions"),
     ("post", "/api/v1/switchover"),
     ("delete", "/api/v1/switchover"),
 }
@@ -77,6 +80,39 @@ ADMINS = {
     ("delete", "/api/v1/vips/{address}"),
     ("put", "/api/v1/tls/certificate"),
     ("delete", "/api/v1/tls/certificate"),
+    ("get", "/api/v1/alerts/channels"),
+    ("put", "/api/v1/alerts/channels/{name}"),
+    ("delete", "/api/v1/alerts/channels/{name}"),
+    ("post", "/api/v1/alerts/channels/{name}/test"),
+    ("put", "/api/v1/alerts/rules/{name}"),
+    ("put", "/api/v1/alerts/settings"),
+}
+POLICY_LISTS = ("blocklist", "allowlist", "badwords", "rates", "categories", "subscriptions")
+OPERATORS |= {
+    (method, f"/api/v1/mail-security/{name}{path}")
+    for name in POLICY_LISTS
+    for method, path in (
+        ("post", ""),
+        ("put", ""),
+        ("put", "/{number}"),
+        ("delete", "/{number}"),
+        ("post", "/bulk"),
+        ("post", "/bulk-delete"),
+        ("post", "/import"),
+        ("post", "/import/preview"),
+    )
+}
+OPERATORS |= {
+    ("post", "/api/v1/mail-security/try"),
+    ("put", "/api/v1/mail-security/categories/{address}/subscriptions/{subscriber}"),
+    ("delete", "/api/v1/mail-security/categories/{address}/subscriptions/{subscriber}"),
+}
+ADMINS |= {
+    ("patch", "/api/v1/mail-security/settings"),
+    ("post", "/api/v1/mail-security/settings/http-credentials"),
+    ("delete", "/api/v1/mail-security/settings/http-credentials/{kind}"),
+    ("put", "/api/v1/mail-security/threat-rules/{rule}"),
+    ("delete", "/api/v1/mail-security/threat-rules/{rule}"),
 }
 ABOUT_PEOPLE = ("/api/v1/users", "/api/v1/sessions", "/api/v1/tokens")
 

@@ -10,82 +10,27 @@ from fastapi.testclient import TestClient
 from controlplane.api.body_limit import MIB, larger_limits
 from controlplane.store.engine import Database
 from controlplane.store.instance import mark_restored
-from nodeagent.core.contract import AGENT_API
+from nodeagent.core.agent_api import AGENT_API
 from nodeagent.core.queue_contract import (
     CommandResult,
     HeadersResult,
     ItemResult,
     ItemState,
-    QueueAnswer,
     QueuedMessage,
     QueueName,
-    QueueReport,
 )
 from tests.api.conftest import CHEAP
 from tests.fakes.cluster_agents import enrol_agents
-from tests.fakes.enrolled_agent import EnrolledAgent
 from tests.fakes.people import audited, bearer, open_session
+from tests.fakes.queue_node import IDS, QueueNode
 
-IDS = ("4jWm8M3632zKH0Y", "4jWm8M3632zKH1Z", "4jWm8M3632zKH2B")
 QUEUE = "/api/v1/queue"
 
 
-class Node:
-    """One node's side: sends its list and obeys."""
-
-    def __init__(self, agent: EnrolledAgent) -> None:
-        self.agent = agent
-        self.sequence = 0
-
-    def report(self, *ids: str, **content: Any) -> QueueAnswer:
-        """Send one batch, the list whole with it."""
-        self.sequence += 1
-        messages = tuple(
-            QueuedMessage(
-                id=one,
-                queue=QueueName.DEFERRED,
-                arrived_at=1_795_000_000 + number,
-                size_bytes=300,
-                sender="a@from.test",
-                recipients=(f"b{number}@to.test",),
-                recipient_count=1,
-                next_hop="mx.to.test",
-                reason="Connection refused",
-            )
-            for number, one in enumerate(ids)
-        )
-        values = {
-            "session": "one",
-            "sequence": self.sequence,
-            "upserts": messages,
-            "is_complete": True,
-            "scan_age_s": 0.5,
-        }
-        answer = self.agent.post("queue", QueueReport(**(values | content)))
-        assert answer.status_code == 200, answer.text
-        return QueueAnswer.model_validate(answer.json())
-
-    def obey(self, state: ItemState = ItemState.DONE) -> int:
-        """Carry out what is asked until nothing is; return how many messages that was."""
-        count = 0
-        answer = self.report()
-        while answer.commands:
-            results = tuple(
-                CommandResult(
-                    action=one.action,
-                    items=tuple(ItemResult(id=each, state=state) for each in one.ids),
-                )
-                for one in answer.commands
-            )
-            count += sum(len(one.items) for one in results)
-            answer = self.report(results=results)
-        return count
-
-
 @pytest.fixture
-def node(pair: TestClient, sqlite_database: Database) -> Node:
+def node(pair: TestClient, sqlite_database: Database) -> QueueNode:
     """Give node-a, whose queue holds three messages."""
-    made = Node(enrol_agents(pair, sqlite_database, "node-a")["node-a"])
+    made = QueueNode(enrol_agents(pair, sqlite_database, "node-a")["node-a"])
     assert made.report(*IDS).is_expected
     return made
 
@@ -97,7 +42,7 @@ def rita(team: TestClient, sqlite_database: Database) -> dict[str, str]:
     return bearer(open_session(sqlite_database, "rita", CHEAP))
 
 
-def test_the_list_is_paged_and_says_how_fresh_it_is(node: Node, client: TestClient) -> None:
+def test_the_list_is_paged_and_says_how_fresh_it_is(node: QueueNode, client: TestClient) -> None:
     """Newest first; the place of the next page comes with the page."""
     del node
     page = client.get(f"{QUEUE}/messages", params={"limit": 2}).json()
@@ -120,7 +65,7 @@ def test_the_list_is_paged_and_says_how_fresh_it_is(node: Node, client: TestClie
     [{"after": "nowhere"}, {"queue": "corrupt"}, {"limit": 501}, {"nonsense": "1"}, {"node": "A"}],
 )
 def test_a_bad_filter_is_one_sentence(
-    node: Node, client: TestClient, query: dict[str, str]
+    node: QueueNode, client: TestClient, query: dict[str, str]
 ) -> None:
     """Beside the parameter at fault."""
     del node
@@ -130,7 +75,7 @@ def test_a_bad_filter_is_one_sentence(
 
 
 def test_a_hold_runs_at_once_and_is_counted(
-    node: Node, client: TestClient, sqlite_database: Database
+    node: QueueNode, client: TestClient, sqlite_database: Database
 ) -> None:
     """Accepted, handed to the node, done, audited."""
     body = {"verb": "hold", "filter": {"domain": "to.test"}}
@@ -146,7 +91,7 @@ def test_a_hold_runs_at_once_and_is_counted(
     assert node.obey() == 0
 
 
-def test_a_delete_needs_its_count(node: Node, client: TestClient) -> None:
+def test_a_delete_needs_its_count(node: QueueNode, client: TestClient) -> None:
     """The node hears of it after the confirmation only."""
     named = [{"node": "node-a", "queue_id": one} for one in (IDS[0], IDS[0], IDS[1])]
     action = client.post(f"{QUEUE}/actions", json={"verb": "delete", "messages": named}).json()
@@ -161,7 +106,7 @@ def test_a_delete_needs_its_count(node: Node, client: TestClient) -> None:
     assert (ended["counts"]["done"], ended["counts"]["not_found"]) == (0, 2)
 
 
-def test_a_withdrawn_action_is_not_carried_out(node: Node, client: TestClient) -> None:
+def test_a_withdrawn_action_is_not_carried_out(node: QueueNode, client: TestClient) -> None:
     """What was not handed out yet stays undone, and is counted."""
     action = client.post(f"{QUEUE}/actions", json={"verb": "flush", "filter": {}}).json()
     ended = client.delete(f"{QUEUE}/actions/{action['id']}").json()
@@ -183,7 +128,7 @@ def test_a_withdrawn_action_is_not_carried_out(node: Node, client: TestClient) -
     ],
 )
 def test_an_unclear_action_does_nothing(
-    node: Node, client: TestClient, body: dict[str, Any]
+    node: QueueNode, client: TestClient, body: dict[str, Any]
 ) -> None:
     """Refused with a sentence, and no action is kept."""
     del node
@@ -193,7 +138,7 @@ def test_an_unclear_action_does_nothing(
 
 
 def test_headers_are_fetched_on_request_and_audited(
-    node: Node, client: TestClient, sqlite_database: Database
+    node: QueueNode, client: TestClient, sqlite_database: Database
 ) -> None:
     """First the wish, then the node's answer; nothing of a message is here before."""
     wanted = client.post(f"{QUEUE}/messages/node-a/{IDS[0]}/headers")
@@ -211,7 +156,7 @@ def test_headers_are_fetched_on_request_and_audited(
 
 
 def test_who_only_reads_sees_the_list_and_no_headers(
-    node: Node, client: TestClient, rita: dict[str, str]
+    node: QueueNode, client: TestClient, rita: dict[str, str]
 ) -> None:
     """The list is for everybody; headers and actions are an Operator's."""
     del node
@@ -225,7 +170,7 @@ def test_who_only_reads_sees_the_list_and_no_headers(
 
 
 def test_a_recovering_control_plane_asks_nothing_of_a_queue(
-    node: Node, client: TestClient, sqlite_database: Database
+    node: QueueNode, client: TestClient, sqlite_database: Database
 ) -> None:
     """Not even what is asked for after the restore, until all nodes have reported."""
     with sqlite_database.write() as session:
@@ -236,7 +181,7 @@ def test_a_recovering_control_plane_asks_nothing_of_a_queue(
     assert (answer.is_expected, answer.commands, answer.headers) == (True, (), ())
 
 
-def test_results_count_also_when_a_batch_is_missing(node: Node, client: TestClient) -> None:
+def test_results_count_also_when_a_batch_is_missing(node: QueueNode, client: TestClient) -> None:
     """The list begins anew; what was done was done."""
     action = client.post(f"{QUEUE}/actions", json={"verb": "hold", "filter": {}}).json()
     done = tuple(ItemResult(id=one, state=ItemState.DONE) for one in IDS)
@@ -246,7 +191,7 @@ def test_results_count_also_when_a_batch_is_missing(node: Node, client: TestClie
     assert client.get(f"{QUEUE}/actions/{action['id']}").json()["state"] == "finished"
 
 
-def test_a_node_given_up_takes_its_list_along(node: Node, client: TestClient) -> None:
+def test_a_node_given_up_takes_its_list_along(node: QueueNode, client: TestClient) -> None:
     """What waited for it is not found, the list is empty."""
     del node
     action = client.post(f"{QUEUE}/actions", json={"verb": "hold", "filter": {}}).json()

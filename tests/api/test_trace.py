@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from controlplane.store import agents
 from controlplane.store.engine import Database
-from nodeagent.core.contract import AGENT_API
-from nodeagent.core.trace_wire import MOST_PLAIN_BYTES, TraceBatch, pack
+from nodeagent.core.agent_api import AGENT_API
+from nodeagent.core.stream_wire import pack
+from nodeagent.core.trace_wire import MOST_PLAIN_BYTES
+from tests.fakes.cluster_agents import enrol_agents
 from tests.fakes.enrolled_agent import EnrolledAgent
 from tests.fakes.people import audited
 from tests.fakes.postfix_queue import queue_id
@@ -26,18 +27,7 @@ HOSTILE = '=HYPERLINK("http://evil")<script>alert(1)</script>'
 @pytest.fixture
 def agent(pair: TestClient, sqlite_database: Database) -> EnrolledAgent:
     """Give the enrolled agent of node-a."""
-    with sqlite_database.write() as session:
-        token = agents.issue_token(session, "node-a", "fingerprint").text
-    made = EnrolledAgent(pair, "node-a")
-    assert made.enrol(token).status_code == 200
-    return made
-
-
-def bring(agent: EnrolledAgent, body: TraceBatch | bytes) -> Any:
-    """Bring a batch; return the raw answer."""
-    content = body if isinstance(body, bytes) else pack(body)
-    headers = {"Authorization": f"Bearer {agent.token()}", "Content-Type": "application/gzip"}
-    return agent.client.post(AGENT_API["trace"], content=content, headers=headers)
+    return enrol_agents(pair, sqlite_database, "node-a")["node-a"]
 
 
 @pytest.fixture
@@ -49,7 +39,7 @@ def traced(agent: EnrolledAgent) -> TestClient:
         f"to=<r@z.test> proto=ESMTP helo=<{HOSTILE}>",
     )
     lines = [*accepted(ONE), tried(ONE, 1, "sent"), removed(ONE, 2), refused]
-    answer = bring(agent, batch(lines))
+    answer = agent.bring("trace", batch(lines))
     assert (answer.status_code, answer.json()) == (200, {"acknowledged": 6})
     return agent.client
 
@@ -143,7 +133,7 @@ def test_an_unknown_message_is_not_found(client: TestClient) -> None:
 )
 def test_a_body_that_is_no_batch_changes_nothing(agent: EnrolledAgent, body: bytes) -> None:
     """It is refused in one sentence, and unpacked no further than the largest batch."""
-    answer = bring(agent, body)
+    answer = agent.bring("trace", body)
     assert answer.status_code == 422
     assert agent.client.get("/api/v1/trace").json()["messages"] == []
 

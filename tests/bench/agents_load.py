@@ -17,15 +17,8 @@ from typing import Any
 
 import jwt
 
-from nodeagent.core.contract import (
-    AGENT_API,
-    TLS_SERVER_NAME,
-    TOKEN_AUDIENCE,
-    HeartbeatRequest,
-    NodeReport,
-    QueueCounts,
-    Role,
-)
+from nodeagent.core.agent_api import AGENT_API, TLS_SERVER_NAME, TOKEN_AUDIENCE
+from nodeagent.core.contract import HeartbeatRequest, NodeReport, QueueCounts, Role
 
 TOKEN_S = 60
 ANSWER_S = 30.0

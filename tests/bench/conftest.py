@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.e2e.conftest import lab, lab_once
+from tests.e2e.conftest import _judged_no_more, judged, lab, lab_once
 
-__all__ = ["lab", "lab_once"]
+__all__ = ["_judged_no_more", "judged", "lab", "lab_once"]

@@ -11,8 +11,9 @@ from sqlalchemy import text
 
 from controlplane.core.trace import TraceStatus
 from controlplane.store.engine import Database
+from controlplane.store.log_search import Cursor
 from controlplane.store.schema import migrate
-from controlplane.store.trace_search import Cursor, TraceFilter, find_messages, read_timeline
+from controlplane.store.trace_search import TraceFilter, find_messages, read_timeline
 from tests.fakes.postgres import PostgresServer
 
 MESSAGES = 1_000_000

@@ -12,7 +12,10 @@ from controlplane.relayctl.cli import app
 from controlplane.relayctl.profile import Profile, save_profile
 from tests.cli.conftest import Operator
 
-TEXT_ONLY = {"lists export", "trace export", "config export", "ssh known-hosts"}
+TEXT_ONLY = {
+    *("lists export", "trace export", "config export", "ssh known-hosts"),
+    "policy export",
+}
 """What they print is a file."""
 FILE = "FILE"
 ARGUMENTS = {
@@ -25,6 +28,25 @@ ARGUMENTS = {
     "lists import": ["routes", FILE],
     "nodes add": ["node-a", "--address", "198.51.100.11"],
     "nodes set": ["node-a", "--ssh-port", "22"],
+    "policy badword add": ["word"],
+    "policy category add": ["news@a.tld"],
+    "policy export": ["badwords"],
+    "policy import": ["badwords", FILE],
+    "policy quarantine show": ["node-a", "ABCDEF123"],
+    "policy rate add": ["login", "hour", "100"],
+    "policy rate remove": ["login", "hour"],
+    "policy rate set": ["login", "hour", "--off"],
+    "policy secret make": ["bearer"],
+    "policy secret withdraw": ["bearer"],
+    "policy settings set": ["privacy=full"],
+    "policy show": ["1"],
+    "policy subscription add": ["news@a.tld", "ann@b.tld"],
+    "policy subscription import": [FILE],
+    "policy subscription remove": ["news@a.tld", "ann@b.tld"],
+    "policy threat-rule score": ["sql-union", "2"],
+    "policy try": [FILE, "--to", "ann@b.tld"],
+    **{f"policy quarantine {verb}": ["--all"] for verb in ("release", "delete")},
+    **{f"policy {verb}": ["a.tld"] for verb in ("block", "unblock", "allow", "disallow")},
     "queue cancel": ["1"],
     "queue show": ["node-a", "ABCDEF123"],
     "routes add": ["@a.tld", "--next-hop", "mx.tld"],

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from threading import Thread
 
+from controlplane.store.alert_channels import list_channels
+from controlplane.store.alert_settings import read_thresholds
 from controlplane.store.engine import Database
 from controlplane.store.node_tests import waiting
 from controlplane.store.ownership_tables import AgentRow, RouteTestRow
@@ -62,6 +64,29 @@ def test_the_state_goes_out_and_comes_in(paired: Operator, tmp_path: Path) -> No
     assert "Nothing differs." in paired("config", "import", str(file)).out
 
 
+def test_the_policy_goes_out_and_comes_in_with_the_state(paired: Operator, tmp_path: Path) -> None:
+    """Who is named in the file is said, and so is what an import leaves alone."""
+    file = tmp_path / "state.json"
+    news, reader = "news@lists.example.com", "reader@example.net"
+    assert paired("policy", "category", "add", news).code == 0
+    assert paired("policy", "subscription", "add", news, reader).code == 0
+    assert paired("policy", "badword", "add", "viagra").code == 0
+    named = paired("config", "export", str(file))
+    assert "It names who is subscribed to what" in named.err
+    paired("policy", "badword", "add", "casino")
+    paired("policy", "subscription", "remove", news, reader)
+    shown = paired("config", "import", str(file), "--yes")
+    assert "policy.badwords: 0 added, 0 changed, 1 removed" in shown.out
+    assert "policy.subscriptions: 1 added, 0 changed, 0 removed" in shown.out
+    assert paired.json("policy", "subscription", "list")[0]["address"] == reader
+    bare = paired("config", "export", "--no-subscriptions", str(file))
+    assert "1 subscriptions are not in it: relayctl policy export subscriptions FILE" in bare.err
+    assert reader not in file.read_text()
+    again = paired("config", "import", str(file))
+    assert "Nothing differs." in again.out
+    assert "policy.subscriptions is not in the file and stays as it is." in again.err
+
+
 def test_a_file_that_is_no_state_is_refused(paired: Operator, tmp_path: Path) -> None:
     """No JSON, or JSON of something else, or a state with a problem."""
     file = tmp_path / "state.json"
@@ -113,3 +138,31 @@ def _report(database: Database, *, is_ok: bool) -> None:
     result = RouteTestResult(id=number, ok=is_ok, text="This was told.", lines=(line,))
     with database.write() as session:
         finish(session, "node-a", result)
+
+
+def test_the_alerts_go_out_and_come_in_with_the_state(
+    paired: Operator, tmp_path: Path, sqlite_database: Database
+) -> None:
+    """What is left to do by hand is said; what is not in the file as well."""
+    file = tmp_path / "state.json"
+    assert paired("config", "export", str(file)).code == 0
+    state = json.loads(file.read_text())
+    state["alerts"]["channels"] = [{"name": "on-call"}]
+    state["alerts"]["rules"] = [{"rule": "threats", "threshold": 7}]
+    file.write_text(json.dumps(state))
+    shown = paired("config", "import", str(file))
+    assert "alerts.channels: 1 added, 0 changed, 0 removed" in shown.out
+    hint = "The channel on-call has no URL here, so it is switched off; give it one."
+    assert hint in shown.err
+    assert paired("config", "import", str(file), "--yes").code == 0
+    with sqlite_database.read() as session:
+        (channel,) = list_channels(session)
+        assert read_thresholds(session)["threats"].value == 7
+    assert (channel.name, channel.is_enabled, channel.url_sealed) == ("on-call", False, "")
+    state["alerts"] = {"rules": [{"rule": "moon", "threshold": 1}]}
+    file.write_text(json.dumps(state))
+    refused = paired("config", "import", str(file), "--yes")
+    assert (refused.code, "There is no alert rule moon." in refused.err) == (1, True)
+    del state["alerts"]
+    file.write_text(json.dumps(state))
+    assert "alerts is not in the file and stays" in paired("config", "import", str(file)).err

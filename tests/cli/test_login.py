@@ -9,7 +9,7 @@ import pytest
 
 from controlplane.store.users import FIRST_PASSWORD
 from controlplane.tls import ca_pem
-from nodeagent.core.contract import TLS_SERVER_NAME
+from nodeagent.core.agent_api import TLS_SERVER_NAME
 from tests.api.conftest import PASSWORD
 from tests.cli.conftest import Operator, Served
 

@@ -49,7 +49,7 @@ def host(
 def report_once_asked(host: RelayHost, database: Database) -> None:
     """Send a heartbeat's report when systemctl was asked to start the agent."""
     until_s = time.monotonic() + LIMIT_S
-    while "systemctl enable --now relay-agent" not in host.asked():
+    while "systemctl enable --now relay-policy relay-agent" not in host.asked():
         if time.monotonic() > until_s:
             return
         time.sleep(0.05)

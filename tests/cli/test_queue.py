@@ -9,22 +9,22 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from controlplane.store.engine import Database
-from tests.api.test_queue_api import IDS, Node
 from tests.cli.conftest import Operator
 from tests.fakes.cluster_agents import enrol_agents
+from tests.fakes.queue_node import IDS, QueueNode
 
 
 @pytest.fixture
-def node(paired: Operator, app: FastAPI, sqlite_database: Database) -> Node:
+def node(paired: Operator, app: FastAPI, sqlite_database: Database) -> QueueNode:
     """Give node-a, whose queue holds three messages."""
     del paired
     agents = enrol_agents(TestClient(app, base_url="https://relay.test"), sqlite_database, "node-a")
-    made = Node(agents["node-a"])
+    made = QueueNode(agents["node-a"])
     made.report(*IDS)
     return made
 
 
-def test_messages_are_listed_by_filter_and_page(node: Node, paired: Operator) -> None:
+def test_messages_are_listed_by_filter_and_page(node: QueueNode, paired: Operator) -> None:
     """As a table for people, whole as JSON, and how to go on."""
     del node
     assert paired.json("queue", "list", "--recipient", "b1@")["total"] == 1
@@ -40,12 +40,12 @@ def test_messages_are_listed_by_filter_and_page(node: Node, paired: Operator) ->
     assert paired("queue", "show", "node-b", IDS[0]).code == 1
 
 
-def _obey_until(node: Node, is_over: threading.Event) -> None:
+def _obey_until(node: QueueNode, is_over: threading.Event) -> None:
     while not is_over.wait(0.05):
         node.obey()
 
 
-def test_an_action_waits_for_its_count(node: Node, paired: Operator) -> None:
+def test_an_action_waits_for_its_count(node: QueueNode, paired: Operator) -> None:
     """The command ends when the node has answered for every message."""
     ended_both = threading.Event()
     agent = threading.Thread(target=_obey_until, args=(node, ended_both))
@@ -59,7 +59,9 @@ def test_an_action_waits_for_its_count(node: Node, paired: Operator) -> None:
     assert "hold" in paired("queue", "actions").out
 
 
-def test_a_delete_asks_and_is_withdrawn_when_nobody_answers(node: Node, paired: Operator) -> None:
+def test_a_delete_asks_and_is_withdrawn_when_nobody_answers(
+    node: QueueNode, paired: Operator
+) -> None:
     """--yes says it for scripts."""
     refused = paired("queue", "delete", "--all")
     assert refused.code == 2
@@ -70,7 +72,7 @@ def test_a_delete_asks_and_is_withdrawn_when_nobody_answers(node: Node, paired: 
     assert paired("queue", "cancel", "2").code == 1
 
 
-def test_an_action_on_nothing_named_is_refused(node: Node, paired: Operator) -> None:
+def test_an_action_on_nothing_named_is_refused(node: QueueNode, paired: Operator) -> None:
     """Nobody holds every message by leaving something out."""
     del node
     for arguments in ((), (IDS[0],), (f"node-a/{IDS[0]}", "--all")):
@@ -81,7 +83,9 @@ def test_an_action_on_nothing_named_is_refused(node: Node, paired: Operator) -> 
     assert "3 waiting" in waited.err
 
 
-def test_headers_that_no_node_brings_are_waited_for_in_vain(node: Node, paired: Operator) -> None:
+def test_headers_that_no_node_brings_are_waited_for_in_vain(
+    node: QueueNode, paired: Operator
+) -> None:
     """Exit code 5 after the time that was given."""
     del node
     shown = paired("queue", "show", "node-a", IDS[0], "--headers", "--timeout", "0.1")

@@ -15,7 +15,8 @@ from nodeagent.adapters.keepalived import Keepalived
 from nodeagent.adapters.ledger import Ledger
 from nodeagent.adapters.ssh_files import SshFiles, sshd_snippet
 from nodeagent.adapters.status_file import read_status, write_status
-from nodeagent.core.contract import TOKEN_AUDIENCE, ReceiptKey, RememberedReceipt, VrrpState
+from nodeagent.core.agent_api import TOKEN_AUDIENCE
+from nodeagent.core.contract import ReceiptKey, RememberedReceipt, VrrpState
 from nodeagent.core.decision import decide
 from nodeagent.core.observation import Adoption, AdoptionStep, SwitchoverStep
 from nodeagent.errors import BrokenState, Unreachable

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from nodeagent import cli
 from nodeagent.adapters.api_client import ControlPlaneClient, fetch_ca
-from nodeagent.core.contract import AGENT_API, TLS_SERVER_NAME, SwitchoverResult
+from nodeagent.core.agent_api import AGENT_API, TLS_SERVER_NAME
+from nodeagent.core.contract import SwitchoverResult
 from nodeagent.core.queue_contract import QueueAnswer, QueueReport
 from nodeagent.errors import AgentError, Refused, Unreachable
 from tests.fakes.certificates import make_pair

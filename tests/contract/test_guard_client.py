@@ -120,7 +120,7 @@ def test_a_refusal_is_told_in_the_guards_words(guard: Guard) -> None:
     with pytest.raises(Refused, match=r"^Postfix is frozen already\.$"):
         GuardClient(guard.path).take_back_some()
     guard.answer = b'{"ok": false}\n'
-    with pytest.raises(Refused, match=r"^The guard refused\.$"):
+    with pytest.raises(Refused, match=r"^The lease guard refused\.$"):
         GuardClient(guard.path).take_back_some()
 
 

@@ -137,7 +137,7 @@ class TestFullDisk:
             guard.client.frozen() as freeze,
         ):
             freeze.set_aside_at_end("switchover")
-        assert not answers(postfix, 0.2)
+        wait_until(lambda: not answers(postfix, 0.2))
         (guard.relay / "pending").unlink()
         wait_until(lambda: answers(postfix, 0.5))
         assert set(guard.client.pending_ids()) == old

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from queue import Queue
 
 import pytest
+from apscheduler.events import EVENT_JOB_EXECUTED, EVENT_JOB_MISSED, JobExecutionEvent
 from cryptography import x509
 from pydantic import SecretStr
 from sqlalchemy import select, update
-from sqlmodel import col
+from sqlmodel import Session, col
 
 from controlplane.core.spec import NodeSpec, TlsSpec
 from controlplane.errors import Conflict, NotFound, Unavailable
+from controlplane.jobs.policy_cleanup import clean_up_policy
 from controlplane.jobs.scheduler import CertificateWatch, Tools, guarded, prune, start_jobs
 from controlplane.settings import Settings
 from controlplane.store import config_versions, switchovers
@@ -22,12 +28,14 @@ from controlplane.store.cluster import ClusterStore
 from controlplane.store.cluster_tables import ConfigFilesRow, NodeRow
 from controlplane.store.columns import utc_now
 from controlplane.store.crypto import SecretBox
-from controlplane.store.engine import Database
+from controlplane.store.engine import POLICY_LOG_LOCK, Database
 from controlplane.store.facts import StoredFacts
 from controlplane.store.leases import ensure_lease
 from controlplane.store.nouns import NODES
 from controlplane.store.ownership import Ownership
 from controlplane.store.ownership_tables import EventRow, ReceiptRow
+from controlplane.store.policy_log_intake import take_batch
+from controlplane.store.policy_partitions import PARTITIONED, ensure_partitions, today
 from controlplane.store.receipts import owned_elsewhere
 from controlplane.store.reports import add_event
 from controlplane.store.user_tables import AuditRow
@@ -41,6 +49,8 @@ from nodeagent.core.contract import (
     SwitchoverResult,
 )
 from tests.fakes.certificates import make_pair
+from tests.fakes.policy_logs import batch, connection, quarantined
+from tests.fakes.postfix_queue import queue_id
 from tests.fakes.reports import store_report
 
 DAY_S = 86400.0
@@ -75,6 +85,152 @@ def test_old_audit_rows_are_pruned(database: Database, tmp_path: Path) -> None:
     prune(tools_of(database, tmp_path))
     with database.read() as session:
         assert [row.action for row in list_entries(session, AuditFilter())] == ["new.update"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "sentence"),
+    [
+        ("0 2 * * 0", "weekdays are named"),
+        ("0 2 * *", "five fields"),
+        ("0 25 * * *", "is no schedule"),
+        ("0 2 * * someday", "is no schedule"),
+        ("", "five fields"),
+    ],
+)
+def test_a_schedule_that_is_none_is_refused(schedule: str, sentence: str) -> None:
+    """At the start, with the reason, and not at two at night."""
+    with pytest.raises(ValueError, match=sentence):
+        Settings(cleanup_schedule=schedule)
+    assert Settings(cleanup_schedule="30 3 * * sun").cleanup_schedule == "30 3 * * sun"
+
+
+def test_the_policy_log_is_cleaned_up(database: Database, tmp_path: Path) -> None:
+    """Decisions and connections after 30 days, threats after 90, by the day of their arrival."""
+    entries = [quarantined(queue_id(1)), connection()]
+    with database.write(POLICY_LOG_LOCK) as session:
+        present = today(session)
+        for number, age_days in enumerate((29, 31, 89, 91)):
+            ensure_partitions(session, present - age_days)
+            take_batch(session, "node-a", batch(entries, first=10 * number + 1))
+            for table in PARTITIONED:
+                newest = update(table).where(col(table.day) == present)
+                session.execute(newest.values(day=present - age_days))
+    clean_up_policy(database, tools_of(database, tmp_path).settings)
+    with database.read() as session:
+        left = {
+            str(table.__tablename__): {
+                present - day for day in session.execute(select(col(table.day))).scalars()
+            }
+            for table in PARTITIONED
+        }
+    assert left == {
+        "policy_log_messages": {29},
+        "policy_log_connections": {29},
+        "policy_log_threats": {29, 31, 89},
+    }
+
+
+class Busy(Database):
+    """A database whose n-th writing transaction is refused; those before and after it are not."""
+
+    def __init__(self, url: str, refused: int) -> None:
+        super().__init__(url)
+        self.refused = refused
+        self.done = 0
+
+    @contextmanager
+    def write(self, *args: int, **kwargs: bool) -> Iterator[Session]:
+        """Give the transaction, or say that the database is busy."""
+        self.done += 1
+        if self.done == self.refused:
+            raise Unavailable("The database is busy.")
+        with super().write(*args, **kwargs) as session:
+            yield session
+
+
+def days_left(database: Database) -> dict[str, int]:
+    """Return how many days each table of the policy log has."""
+    with database.read() as session:
+        return {
+            str(table.__tablename__): len(set(session.execute(select(col(table.day))).scalars()))
+            for table in PARTITIONED
+        }
+
+
+def test_a_kind_that_cannot_be_cleaned_up_keeps_no_other_from_it(
+    database: Database, tmp_path: Path
+) -> None:
+    """Whichever it is, the job says that it failed when all others are done."""
+    url = database.engine.url.render_as_string(hide_password=False)
+    settings = tools_of(database, tmp_path).settings
+    old = dict.fromkeys((str(table.__tablename__) for table in PARTITIONED), 1)
+    refusals = 0
+    while True:
+        with database.write(POLICY_LOG_LOCK) as session:
+            ago = today(session) - 100
+            ensure_partitions(session, ago)
+            number = 10 * refusals + 1
+            take_batch(
+                session, "node-a", batch([quarantined(queue_id(1)), connection()], first=number)
+            )
+            for table in PARTITIONED:
+                session.execute(update(table).values(day=ago))
+        assert days_left(database) == old
+        busy = Busy(url, refusals + 1)
+        try:
+            clean_up_policy(busy, settings)
+        except Unavailable:
+            refusals += 1
+            left = days_left(database)
+            assert sum(left.values()) <= 1, f"refusal {refusals} stopped others: {left}"
+            clean_up_policy(database, settings)
+        else:
+            break
+        finally:
+            busy.close()
+            assert sum(days_left(database).values()) == 0
+    assert refusals >= 6, "partitions ahead and five kinds"
+
+
+def test_what_is_old_goes_also_when_one_kind_of_it_cannot(
+    database: Database, tmp_path: Path
+) -> None:
+    """Events are the first kind of many."""
+    with database.write() as session:
+        session.add(AuditRow(actor="ann", action="old", at=utc_now() - timedelta(days=401)))
+    tools = tools_of(database, tmp_path)
+    busy = Busy(database.engine.url.render_as_string(hide_password=False), 1)
+    try:
+        with pytest.raises(Unavailable, match="busy"):
+            prune(replace(tools, database=busy))
+    finally:
+        busy.close()
+    with database.read() as session:
+        assert list_entries(session, AuditFilter()) == []
+
+
+@pytest.mark.parametrize(("late_m", "event"), [(55, EVENT_JOB_EXECUTED), (65, EVENT_JOB_MISSED)])
+def test_a_clean_up_whose_time_has_just_passed_is_made_up_for(
+    sqlite_database: Database, tmp_path: Path, late_m: int, event: int
+) -> None:
+    """The control plane was busy or asleep at two at night; hours later it is left to the next."""
+    present = utc_now()
+    tools = tools_of(sqlite_database, tmp_path)
+    far = f"0 {(present.hour + 12) % 24} * * *"
+    scheduler = start_jobs(replace(tools, settings=Settings(cleanup_schedule=far)))
+    happened: Queue[int] = Queue()
+
+    def note(said: JobExecutionEvent) -> None:
+        if said.job_id == "policy-clean-up":
+            happened.put(said.code)
+
+    try:
+        scheduler.add_listener(note, EVENT_JOB_EXECUTED | EVENT_JOB_MISSED)
+        due = present - timedelta(minutes=late_m)
+        scheduler.modify_job("policy-clean-up", next_run_time=due)
+        assert happened.get(timeout=120) == event
+    finally:
+        scheduler.shutdown()
 
 
 def cluster_with_versions(tools: Tools, count: int) -> ClusterStore:
@@ -185,16 +341,22 @@ def test_every_job_is_scheduled_and_the_certificate_is_shown_at_once(
     ClusterStore(sqlite_database, tools.box).put_certificate(uploaded, SYSTEM, {})
     scheduler = start_jobs(tools)
     try:
-        every_s = {job.id: job.trigger.interval.total_seconds() for job in scheduler.get_jobs()}
+        triggers = {job.id: job.trigger for job in scheduler.get_jobs()}
+        assert str(triggers.pop("policy-clean-up")) == (
+            "cron[month='*', day='*', day_of_week='*', hour='2', minute='0']"
+        )
+        every_s = {name: one.interval.total_seconds() for name, one in triggers.items()}
         assert every_s == {
             "certificate": 2,
             "prune": 6 * 3600,
             "queue-headers": 5 * 60,
+            "policy": 15,
+            "alerts": 30,
             "renew": 24 * 3600,
             "sample": 10,
         }
         noted = {job.name: job for job in tools.log.jobs()}
-        assert set(noted) == set(every_s)
+        assert set(noted) == {*every_s, "policy-clean-up"}
         assert all(job.next_at is not None for job in noted.values())
         assert noted["certificate"].last is not None
         assert (tmp_path / UPLOADED_FILE).exists()

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 from controlplane import tls as server_tls
 from controlplane.errors import Invalid, SetupFailed
 from controlplane.tls import ServerTls, ca_fingerprint, ca_pem, ensure_ca
-from nodeagent.core.contract import TLS_SERVER_NAME
+from nodeagent.core.agent_api import TLS_SERVER_NAME
 from tests.fakes.certificates import make_pair
 
 

@@ -14,12 +14,12 @@ from sqlmodel import select
 
 from controlplane.core.trace import TraceStatus
 from controlplane.store.engine import TRACE_LOCK, Database
+from controlplane.store.log_search import Cursor
 from controlplane.store.pruning import prune_trace
 from controlplane.store.trace_intake import take_batch, take_in_parts
 from controlplane.store.trace_search import (
     MOST_DELIVERIES,
     MOST_STEPS,
-    Cursor,
     TraceFilter,
     find_messages,
     read_timeline,
@@ -30,14 +30,8 @@ from controlplane.store.trace_tables import (
     TraceStepRow,
     TraceStreamRow,
 )
-from nodeagent.core.trace_wire import (
-    NumberedEntry,
-    TraceBatch,
-    TraceEntry,
-    TraceKind,
-    pack,
-    unpack,
-)
+from nodeagent.core.stream_wire import pack
+from nodeagent.core.trace_wire import NumberedEntry, TraceBatch, TraceEntry, TraceKind, unpack
 from tests.fakes.postfix_queue import queue_id
 from tests.fakes.traces import START_S, STREAM, accepted, batch, entry, removed, tried
 

@@ -21,7 +21,8 @@ from controlplane.store.trace_intake import take_batch
 from controlplane.store.trace_search import TraceFilter, find_messages, read_timeline
 from nodeagent.adapters.mail_log import MailLog
 from nodeagent.core.contract import MailFlow, NodeReport, Role
-from nodeagent.core.trace_wire import TraceAnswer, TraceBatch, pack, unpack
+from nodeagent.core.stream_wire import StreamAnswer, pack
+from nodeagent.core.trace_wire import TraceBatch, unpack
 from nodeagent.trace import Tracer
 from tests.fakes.postfix_instance import PostfixInstance
 from tests.fakes.reports import store_report
@@ -59,7 +60,7 @@ class Direct:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def trace(self, batch: TraceBatch) -> TraceAnswer:
+    def trace(self, batch: TraceBatch) -> StreamAnswer:
         """Store a batch."""
         with self._database.write(TRACE_LOCK) as session:
             return take_batch(session, "node-a", unpack(pack(batch)))
@@ -86,9 +87,7 @@ def relay(tmp_path: Path) -> Iterator[PostfixInstance]:
     """Give a running Postfix whose next hop answers."""
     server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), NextHop)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    root = tmp_path / "relay"
-    root.mkdir()
-    instance = PostfixInstance(root, next_hop=server.server_address[1])
+    instance = PostfixInstance(tmp_path, next_hop=server.server_address[1])
     instance.start()
     yield instance
     instance.stop()

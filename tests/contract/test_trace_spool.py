@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.adapters import trace_spool
+from nodeagent.adapters import spool as spool_module
 from nodeagent.adapters.mail_log import MailLog
 from nodeagent.adapters.trace_spool import TraceSpool
-from nodeagent.core.trace_wire import MOST_ENTRIES, TraceAnswer, TraceBatch, TraceKind, pack, unpack
+from nodeagent.core.stream_wire import MOST_ENTRIES, StreamAnswer, pack
+from nodeagent.core.trace_wire import TraceBatch, TraceKind, unpack
 from nodeagent.errors import Unreachable
 from nodeagent.trace import Tracer
 from tests.fakes.postfix_queue import queue_id
@@ -31,7 +32,7 @@ class Taker:
         self.is_away = False
         self.forgets_to_answer = False
 
-    def trace(self, batch: TraceBatch) -> TraceAnswer:
+    def trace(self, batch: TraceBatch) -> StreamAnswer:
         """Take what is new, as the real one does."""
         if self.is_away:
             raise Unreachable
@@ -44,7 +45,7 @@ class Taker:
                     self.texts.append(one.entry.text)
         if self.forgets_to_answer:
             raise Unreachable
-        return TraceAnswer(acknowledged=self.highest)
+        return StreamAnswer(acknowledged=self.highest)
 
 
 def write(path: Path, first: int, count: int) -> None:
@@ -150,7 +151,7 @@ def _die_at(step: int, home: Path) -> bool:
             connection.set_trace_callback(count)
             return connection  # type: ignore[no-any-return]
 
-        trace_spool.sqlite3.connect = connect_dying  # type: ignore[assignment]
+        spool_module.sqlite3.connect = connect_dying  # type: ignore[assignment]
         one = tracer(home, Taker(), limit_bytes=2000)
         one.follow()
         spool = TraceSpool(home / "state/trace.db", 2000)

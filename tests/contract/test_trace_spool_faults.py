@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodeagent.adapters.mail_log import Position
-from nodeagent.adapters.trace_spool import ROW_BYTES, TraceSpool
-from nodeagent.core.trace_wire import MOST_ENTRIES, NumberedEntry, TraceEntry, TraceKind
+from nodeagent.adapters.spool import ROW_BYTES
+from nodeagent.adapters.trace_spool import TraceSpool
+from nodeagent.core.stream_wire import MOST_ENTRIES
+from nodeagent.core.trace_wire import NumberedEntry, TraceEntry, TraceKind
 from nodeagent.errors import BrokenState
 from tests.contract.test_agent_files import in_processes
 from tests.contract.test_trace_spool import MIB, Taker, run, tracer, write

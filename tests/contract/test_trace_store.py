@@ -7,10 +7,11 @@ from sqlmodel import select
 
 from controlplane.core.trace import TraceStatus
 from controlplane.store.engine import TRACE_LOCK, Database
+from controlplane.store.log_search import Cursor
 from controlplane.store.ownership_tables import EventRow, ReceiptIdRow, ReceiptRow
 from controlplane.store.pruning import prune_trace
 from controlplane.store.trace_intake import take_batch
-from controlplane.store.trace_search import Cursor, TraceFilter, find_messages, read_timeline
+from controlplane.store.trace_search import TraceFilter, find_messages, read_timeline
 from controlplane.store.trace_tables import TraceDeliveryRow, TraceMessageRow, TraceStepRow
 from nodeagent.core.trace_wire import TraceBatch, TraceEntry, TraceKind
 from tests.fakes.postfix_queue import queue_id

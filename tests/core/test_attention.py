@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from tests.core.situations import (
     with_report,
 )
 
+DOCS = Path(__file__).parents[2] / "docs"
 DAY_S = 86_400
 SILENT = {"is_fresh": False, "seen_at_s": NOW_S - 90}
 HALF = healthy()
@@ -68,6 +70,7 @@ GONE = with_node(
 )
 NEW = known_node("node-c", None, is_enrolled=False, seen_at_s=None)
 MUTE = known_node("node-c", None, seen_at_s=None)
+LEFT_OUT = "Bad word 3 is left out: it is no regular expression."
 REFUSED = {"config_version": 6, "config_failed_version": 7, "config_error": "postfix check: no."}
 
 CASES: list[tuple[str, Situation, set[str]]] = [
@@ -150,6 +153,21 @@ CASES: list[tuple[str, Situation, set[str]]] = [
     ("a freezer that failed", happened("freezer-failed"), {"freezer-failed"}),
     ("another event", happened("adopted"), set()),
     ("no freezer", with_report(HALF, "node-b", freezer="stop-start"), {"slow-freezer"}),
+    (
+        "a policy left in part",
+        with_node(HALF, "node-b", policy_problem=LEFT_OUT),
+        {"policy-problem"},
+    ),
+    (
+        "a silent node's policy",
+        with_node(HALF, "node-b", policy_problem=LEFT_OUT, **SILENT),
+        {"silent"},
+    ),
+    (
+        "the policy of a node struck off",
+        with_node(GONE, "node-b", policy_problem=LEFT_OUT),
+        set(),
+    ),
     ("two versions", with_report(HALF, "node-b", agent_version="2.0"), {"versions-differ"}),
     *(
         (f"a clock {offset_s} s off", with_report(HALF, "node-b", clock_offset_s=offset_s), rules)
@@ -256,6 +274,9 @@ def test_each_rule_says_what_to_do(rule: Any) -> None:
     assert rule.step.endswith((".", "?"))
     assert "%" not in rule.step
     assert rule.page.startswith("/")
+    assert "docs/" not in rule.step
+    manual = rule.page.removeprefix("/manuals/")
+    assert manual == rule.page or (DOCS / manual).is_file()
 
 
 def test_an_active_node_alone_and_a_spare_without_report() -> None:

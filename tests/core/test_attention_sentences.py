@@ -6,10 +6,11 @@ import pytest
 
 from controlplane.core.attention import find_attention
 from controlplane.core.situation import Happening, Situation
-from tests.core.situations import NOW_S, VIP, healthy, known_push, with_report
+from tests.core.situations import NOW_S, VIP, healthy, known_push, with_node, with_report
 from tests.core.test_attention import (
     DAY_S,
     HALF,
+    LEFT_OUT,
     LOST,
     REFUSED,
     counts,
@@ -23,6 +24,12 @@ SENTENCES: list[tuple[str, Situation, str, float | None]] = [
         "vip-twice",
         with_report(HALF, "node-b", holds_vips=(VIP,)),
         f"{VIP} is on several nodes at the same time: node-a, node-b.",
+        None,
+    ),
+    (
+        "policy-problem",
+        with_node(HALF, "node-b", policy_problem=LEFT_OUT),
+        f"The policy hook of node-b has a problem: {LEFT_OUT}",
         None,
     ),
     (

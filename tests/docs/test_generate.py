@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from docs import generate
+from docs.generator import commands, markdown, protocol
 from nodeagent.core.contract import Timings
 from nodeagent.core.decision import HOUSEKEEPING, OWNERSHIP
 from nodeagent.core.push_rules import RULES
@@ -27,7 +28,7 @@ def test_a_missing_page_and_a_page_edited_by_hand_are_stale(tmp_path: Path) -> N
         (tmp_path / name).write_text(generate.PAGES[name]())
     stale = generate.stale_pages(tmp_path)
     assert set(stale) == {"rules.md", "cli.md"}
-    assert stale["rules.md"] == generate.rules_page()
+    assert stale["rules.md"] == protocol.rules_page()
 
 
 def test_check_writes_nothing_and_fails_when_a_page_is_stale(
@@ -52,17 +53,17 @@ def test_pages_are_written_once_and_then_are_fresh(
 
 def test_every_rule_is_in_the_table_and_in_the_flow() -> None:
     """No rule of the agent is missing from its reference, and the order is the program's."""
-    text = generate.rules_page()
+    text = protocol.rules_page()
     for rules in (OWNERSHIP, HOUSEKEEPING):
         for number, rule in enumerate(rules, 1):
             assert f"| {number} | `{rule.name}` | {rule.comment} |" in text
-    flow = generate.flow_of(OWNERSHIP)
+    flow = protocol.flow_of(OWNERSHIP)
     assert re.findall(r'r\d+\{"([a-z-]+)"\}', flow) == [rule.name for rule in OWNERSHIP]
 
 
 def test_the_actions_of_a_rule_are_read_from_the_rule_itself() -> None:
     """A rule that plans shows its actions, one that waits shows none."""
-    found = {rule.name: generate.actions_of(rule) for rule in OWNERSHIP}
+    found = {rule.name: protocol.actions_of(rule) for rule in OWNERSHIP}
     assert found["push"] == ["Push"]
     assert found["unsettled"] == []
     assert found["adoption-next"] == [
@@ -75,12 +76,12 @@ def test_the_actions_of_a_rule_are_read_from_the_rule_itself() -> None:
 
 def test_every_timing_has_a_sentence_and_every_sentence_a_timing() -> None:
     """Neither can be added or renamed without the other."""
-    assert set(generate.TIMING_TEXTS) == set(Timings.model_fields)
+    assert set(protocol.TIMING_TEXTS) == set(Timings.model_fields)
 
 
 def test_every_refusal_of_a_push_has_a_sentence() -> None:
     """What the receiver may answer is all in the reference."""
-    assert set(generate.REFUSAL_TEXTS) == {reason for reason, _ in RULES}
+    assert set(protocol.REFUSAL_TEXTS) == {reason for reason, _ in RULES}
 
 
 def test_every_setting_says_what_it_means() -> None:
@@ -102,13 +103,13 @@ def test_every_path_of_the_api_is_listed_with_what_it_does() -> None:
 
 def test_a_bar_in_a_cell_does_not_split_it() -> None:
     """Choices such as `a|b` stay in one column."""
-    assert generate.table(("x",), [("a|b",)]).splitlines()[-1] == "| a\\|b |"
+    assert markdown.table(("x",), [("a|b",)]).splitlines()[-1] == "| a\\|b |"
 
 
-@pytest.mark.parametrize("name", [*generate.COMMANDS, *generate.PLAIN_COMMANDS])
+@pytest.mark.parametrize("name", [*commands.COMMANDS, *commands.PLAIN_COMMANDS])
 def test_every_command_has_its_section(name: str) -> None:
     """All commands that pyproject.toml installs are in the reference."""
-    assert f"\n## {name}\n" in generate.cli_page()
+    assert f"\n## {name}\n" in commands.cli_page()
 
 
 def test_all_installed_commands_are_known_to_the_generator() -> None:
@@ -116,4 +117,4 @@ def test_all_installed_commands_are_known_to_the_generator() -> None:
     text = (generate.REPOSITORY / "pyproject.toml").read_text()
     section = text.partition("[project.scripts]")[2].partition("\n[")[0]
     names = set(re.findall(r"^([a-z-]+) =", section, re.MULTILINE))
-    assert names == {*generate.COMMANDS, *generate.PLAIN_COMMANDS}
+    assert names == {*commands.COMMANDS, *commands.PLAIN_COMMANDS}

@@ -14,10 +14,12 @@ import pytest
 from typer.main import get_command
 
 from controlplane.core.spec import QueueSpec, VrrpSpec
-from docs.generate import COMMANDS, REPOSITORY, settings_page
+from docs.generate import REPOSITORY, settings_page
+from docs.generator.commands import COMMANDS
 from nodeagent.core import actions
 from nodeagent.core.contract import Timings
 from nodeagent.core.decision import HOUSEKEEPING, OWNERSHIP
+from nodeagent.policy.document import PolicySettings
 
 PAGES = [
     REPOSITORY / "README.md",
@@ -133,7 +135,8 @@ def test_every_rule_of_a_page_is_in_the_tables(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_every_timing_of_a_page_can_be_set(page: Path) -> None:
     """Names that end in `_s` are settings, and so are variables."""
-    known = {*Timings.model_fields, *VrrpSpec.model_fields, *QueueSpec.model_fields, "view_age_s"}
+    models = (Timings, VrrpSpec, QueueSpec, PolicySettings)
+    known = {*(name for model in models for name in model.model_fields), "view_age_s"}
     plain = page.read_text()
     named = re.findall(r"`(?:timings\.|vrrp\.|queue\.)?([a-z_]+_(?:s|days))`", plain)
     assert set(named) <= known

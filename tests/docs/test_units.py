@@ -11,22 +11,17 @@ import pytest
 
 from docs.generate import REPOSITORY
 from nodeagent.settings import AgentSettings
+from tests.fakes.units import UNITS, values_of
 
-UNITS = REPOSITORY / "compose" / "systemd"
 DEBIAN_UNITS = ("postfix.service", "postfix@.service", "keepalived.service", "ssh.service")
 OURS = (
     "relay-guard.service",
     "relay-agent.service",
+    "relay-policy.service",
     "relay-controlplane.service",
     "relay-keepalived.path",
 )
 HANDS_ON_STOPS = ("Requires", "Requisite", "BindsTo", "PartOf", "StopPropagatedFrom")
-
-
-def values_of(path: Path, key: str) -> list[str]:
-    """Return the words of every line `key=...` of a unit file."""
-    found = re.findall(rf"^{key}=(.*)$", path.read_text(), re.MULTILINE)
-    return [word for line in found for word in line.split()]
 
 
 def make_root(root: Path) -> None:
@@ -95,7 +90,7 @@ def test_nobody_stops_the_guard_and_leaves_postfix_without_it() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["relay-guard.service", "relay-agent.service", "relay-controlplane.service"],
+    [name for name in OURS if name.endswith(".service")],
 )
 def test_our_services_come_back_whenever_they_end(name: str) -> None:
     """They are restarted for ever; no limit leaves one down."""

@@ -9,9 +9,11 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from lab.errors import LabError
+from lab.layout import NODES
 from tests.e2e.driver import Failed, Lab, claim_machine
+from tests.e2e.judging import begin_judging, end_judging
 
-LOGS = ("agent", "guard", "mail", "keepalived")
+LOGS = ("agent", "guard", "mail", "keepalived", "policy")
 TAIL_LINES = 40
 
 
@@ -50,6 +52,21 @@ def lab(lab_once: Lab) -> Lab:
     return lab_once
 
 
+@pytest.fixture(scope="module")
+def _judged_no_more(lab_once: Lab) -> Iterator[None]:
+    """Leave a lab that judges no mail to the tests of other files."""
+    yield
+    lab_once.repair()
+    end_judging(lab_once)
+
+
+@pytest.fixture
+def judged(lab: Lab, _judged_no_more: None) -> Lab:
+    """Give a healthy pair whose mail is judged, by an empty policy."""
+    begin_judging(lab)
+    return lab
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -65,6 +82,6 @@ def pytest_runtest_makereport(
 def _ends_of_logs(lab: Lab) -> list[tuple[str, str]]:
     return [
         (f"{service}.log of {node}", "\n".join(lab.log(node, service).splitlines()[-TAIL_LINES:]))
-        for node in ("node-a", "node-b")
+        for node in NODES
         for service in LOGS
     ]

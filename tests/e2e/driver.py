@@ -237,9 +237,10 @@ class Lab:
         self.set_sink("accept")
         for node in NODES:
             hosts.run_inside(HOSTS[node], ("rm", "-rf", *_OBSTACLES))
-            for service in ("agent", "guard", "keepalived"):
+            for service in ("agent", "guard", "keepalived", "policy"):
                 self.signal(node, service, signal.SIGCONT)
         cluster.wait_for("ready", READY_S)
         for node in NODES:
+            hosts.run_inside(HOSTS[node], ("postsuper", "-d", "ALL", "hold"))
             hosts.run_inside(HOSTS[node], ("postqueue", "-f"))
         until(lambda: not any(self.queue_sizes().values()), "the queues are empty", READY_S)

@@ -6,7 +6,9 @@ import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from lab.provision import ControlPlane
 from tests.e2e.accounting import Load, Report, account
 from tests.e2e.driver import Disturbed, Lab, until
 
@@ -79,3 +81,9 @@ def repeat_if_the_vip_moves(
 def is_fenced(lab: Lab, node: str) -> bool:
     """Tell whether a node's old mail is set aside."""
     return bool(lab.agent_status(node)["role"] == "FENCED")
+
+
+def reported(api: ControlPlane, node: str) -> dict[str, Any]:
+    """Return the node's last report as the REST API shows it."""
+    answer: dict[str, Any] = api.call("GET", f"nodes/{node}")["status"]["report"]
+    return answer

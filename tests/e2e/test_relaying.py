@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from lab.layout import NODES, VIP
-from lab.provision import ControlPlane
 from tests.e2e.accounting import Load, account
 from tests.e2e.driver import Failed, Lab, until
-from tests.e2e.scenes import repeat_if_the_vip_moves
+from tests.e2e.scenes import repeat_if_the_vip_moves, reported
 
 pytestmark = pytest.mark.e2e
 
@@ -93,9 +90,3 @@ def test_a_config_that_a_daemon_refuses_stays_off_that_node(lab: Lab):
             f"{each} runs the repaired version",
             30,
         )
-
-
-def reported(api: ControlPlane, node: str) -> dict[str, Any]:
-    """Return the node's last report as the REST API shows it."""
-    answer: dict[str, Any] = api.call("GET", f"nodes/{node}")["status"]["report"]
-    return answer

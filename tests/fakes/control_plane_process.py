@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2
 
 from controlplane.tls import ca_pem
-from nodeagent.core.contract import TLS_SERVER_NAME
+from nodeagent.core.agent_api import TLS_SERVER_NAME
 
 COMMAND = [sys.executable, "-c", "from controlplane.cli import main; main()"]
 START_S = 240.0

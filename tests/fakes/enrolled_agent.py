@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
-from nodeagent.core.contract import AGENT_API, TOKEN_AUDIENCE
+from nodeagent.core.agent_api import AGENT_API, TOKEN_AUDIENCE
+from nodeagent.core.stream_wire import PACKED_MEDIA_TYPE, Batch, pack
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAbcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHostHostHostHostHostHostHostHostHostHostHos"
@@ -70,3 +71,9 @@ class EnrolledAgent:
         """Read something; return the raw answer."""
         headers = {"Authorization": f"Bearer {self.token()}"}
         return self.client.get(AGENT_API[call], headers=headers)
+
+    def bring(self, call: str, body: Batch[Any] | bytes) -> Any:
+        """Bring a batch of a log, or what claims to be one, packed; return the raw answer."""
+        content = body if isinstance(body, bytes) else pack(body)
+        headers = {"Authorization": f"Bearer {self.token()}", "Content-Type": PACKED_MEDIA_TYPE}
+        return self.client.post(AGENT_API[call], content=content, headers=headers)

@@ -11,9 +11,8 @@ from controlplane.store.engine import Database
 from controlplane.store.samples import take_samples
 from controlplane.store.user_sessions import LoginRules
 from nodeagent.core import contract as wire
-from nodeagent.core.contract import AGENT_API
 from nodeagent.core.queue_contract import QueuedMessage, QueueName, QueueReport
-from nodeagent.core.trace_wire import pack
+from tests.fakes import policy_logs
 from tests.fakes.cluster_agents import enrol_agents
 from tests.fakes.enrolled_agent import EnrolledAgent
 from tests.fakes.people import add_user, open_session
@@ -23,11 +22,19 @@ from tests.fakes.traces import accepted, batch, tried
 API: Final = "/api/v1"
 PASSWORD: Final = "seven-Relays-42"
 QUEUE_ID: Final = queue_id(1)
+HELD_ID: Final = queue_id(2)
 NODE: Final = {"address": "198.51.100.13", "vrrp_priority": 90, "interface": "eth0"}
 ROUTE: Final = {"next_hop": "mx.a.test", "tls_mode": "none"}
 TRY: Final = {"sender": "@a.test", "recipient": "b@y.test"}
 HOLD: Final = {"verb": "hold", "filter": {}}
-SET: Final = (
+POLICY: Final = "mail-security"
+SET: Final[tuple[tuple[str, str, dict[str, Any] | None, int], ...]] = (
+    ("POST", f"{POLICY}/blocklist", {"value": "*.spam.test"}, 201),
+    ("POST", f"{POLICY}/badwords", {"pattern": "casino"}, 201),
+    ("POST", f"{POLICY}/rates", {"subject": "sender", "window": "hour", "limit": 9}, 201),
+    ("POST", f"{POLICY}/categories", {"address": "news@example.com"}, 201),
+    ("PUT", f"{POLICY}/categories/news@example.com/subscriptions/r@example.net", None, 201),
+    ("POST", f"{POLICY}/settings/http-credentials", {"kind": "bearer"}, 201),
     ("PUT", "recipient-domains/b.test", {}, 201),
     ("PUT", "sender-policies/x.test", {"action": "blocked"}, 201),
     ("PUT", "routes/@a.test", ROUTE, 201),
@@ -36,6 +43,7 @@ SET: Final = (
     ("POST", "route-tests", TRY, 201),
     ("POST", "queue/actions", HOLD, 202),
     ("POST", f"queue/messages/node-a/{QUEUE_ID}/headers", None, 202),
+    ("POST", f"{POLICY}/quarantine/messages/node-a/{HELD_ID}/preview", None, 202),
 )
 GOOD: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("put", f"{API}/nodes/{{name}}"): NODE,
@@ -48,7 +56,21 @@ GOOD: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("post", f"{API}/config/apply"): {"reason": "again"},
     ("post", f"{API}/route-tests"): TRY,
     ("post", f"{API}/queue/actions"): HOLD | {"verb": "delete"},
-    ("post", f"{API}/queue/actions/{{number}}/confirm"): {"count": 1},
+    ("post", f"{API}/queue/actions/{{number}}/confirm"): {"count": 2},
+    ("post", f"{API}/{POLICY}/quarantine/actions"): {"verb": "release", "filter": {}},
+    ("post", f"{API}/{POLICY}/blocklist"): {"value": "a.test"},
+    ("put", f"{API}/{POLICY}/blocklist"): {"value": "a.test"},
+    ("put", f"{API}/{POLICY}/blocklist/{{number}}"): {"value": "c.test"},
+    ("post", f"{API}/{POLICY}/badwords"): {"pattern": "lottery"},
+    ("put", f"{API}/{POLICY}/badwords/{{number}}"): {"pattern": "(a+)+$", "is_regex": True},
+    ("post", f"{API}/{POLICY}/try"): {"recipients": ["b@y.test"], "raw": "Subject: casino\n\nx"},
+    ("post", f"{API}/{POLICY}/categories"): {"address": "jobs@example.com"},
+    ("put", f"{API}/{POLICY}/categories/{{number}}"): {"address": "news@example.com"},
+    ("post", f"{API}/{POLICY}/subscriptions"): {
+        "category": "news@example.com",
+        "address": "s@example.net",
+    },
+    ("patch", f"{API}/{POLICY}/settings"): {"is_active": True},
     ("post", f"{API}/switchover"): {"source": "node-a", "destination": "node-b"},
     ("post", f"{API}/session"): {"user": "olga", "password": PASSWORD},
     ("post", f"{API}/users"): {"name": "otto", "role": "Operator"},
@@ -63,12 +85,14 @@ KNOWN: Final[dict[str, list[Any]]] = {
     "to": ["node-a", "node-b"],
     "source": ["node-a", "node-b"],
     "destination": ["node-a", "node-b"],
-    "address": ["198.51.100.100", "198.51.100.13"],
+    "address": ["198.51.100.100", "198.51.100.13", "news@example.com"],
+    "subscriber": ["r@example.net"],
+    "rule": ["sql-union", "sql-drop"],
     "domain": ["x.test"],
     "sender": ["@a.test", "a@x.test"],
     "recipient": ["b@y.test"],
     "network": ["192.0.2.0%2F24", "192.0.2.0/24"],
-    "queue_id": [QUEUE_ID],
+    "queue_id": [QUEUE_ID, HELD_ID],
     "ids": [[QUEUE_ID]],
     "number": [1, 2],
     "version": [1, 2],
@@ -105,18 +129,19 @@ def report(agent: EnrolledAgent) -> None:
         flow=wire.MailFlow(accepted=1),
         pushes=(push,),
     )
-    message = QueuedMessage(
-        id=QUEUE_ID,
-        queue=QueueName.DEFERRED,
-        arrived_at=1_795_000_000,
-        size_bytes=300,
-        sender="a@x.test",
-        recipients=("b@y.test",),
-        recipient_count=1,
+    listed = tuple(
+        QueuedMessage(
+            id=one,
+            queue=place,
+            arrived_at=1_795_000_000,
+            size_bytes=300,
+            sender="a@x.test",
+            recipients=("b@y.test",),
+            recipient_count=1,
+        )
+        for one, place in ((QUEUE_ID, QueueName.DEFERRED), (HELD_ID, QueueName.HOLD))
     )
-    queue = QueueReport(
-        session="one", sequence=1, upserts=(message,), is_complete=True, scan_age_s=0.5
-    )
+    queue = QueueReport(session="one", sequence=1, upserts=listed, is_complete=True, scan_age_s=0.5)
     for call, body in (
         ("heartbeat", wire.HeartbeatRequest(report=said)),
         ("reconcile", wire.ReconcileRequest()),
@@ -125,6 +150,7 @@ def report(agent: EnrolledAgent) -> None:
         answer = agent.post(call, body)
         assert answer.status_code == 200, answer.text
     lines = [*accepted(QUEUE_ID), tried(QUEUE_ID, 1, "deferred")]
-    headers = {"Authorization": f"Bearer {agent.token()}", "Content-Type": "application/gzip"}
-    answer = agent.client.post(AGENT_API["trace"], content=pack(batch(lines)), headers=headers)
-    assert answer.status_code == 200, answer.text
+    decided = policy_logs.batch([policy_logs.connection(), policy_logs.quarantined(HELD_ID)])
+    for call, body in (("trace", batch(lines)), ("policy_log", decided)):
+        answer = agent.bring(call, body)
+        assert answer.status_code == 200, answer.text

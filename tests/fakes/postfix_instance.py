@@ -8,6 +8,7 @@ listens there by default, so it is deferred.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import smtplib
 import socket
@@ -15,6 +16,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 MAIN_CF = """\
 compatibility_level = 3.6
@@ -56,12 +58,25 @@ postlog unix-dgram n - n - 1 postlogd
 """
 
 
+SUN_PATH_BYTES: Final = 108
+"""With the NUL at its end; unix(7)."""
+UNASSIGNED: Final = range(10_000, 32_000)
+"""Ports below `ip_local_port_range`, from which the kernel takes those of clients."""
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """Return a loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a loopback port that nobody has, and that nobody gets who asks for any port."""
+    while True:
+        port = random.choice(UNASSIGNED)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def freezer_cgroup(name: str) -> Path | None:
@@ -105,7 +120,12 @@ class PostfixInstance:
                 parent.chmod(parent.stat().st_mode | 0o055)
 
     def write_config(self) -> None:
-        """Write main.cf and master.cf and the directories they need."""
+        """Write main.cf and master.cf and the directories they need.
+
+        Whoever logs asks for postlogd(8) by its whole path: too long a one ends all without a word.
+        """
+        longest = self.queue / "public/postlog"
+        assert len(bytes(longest)) < SUN_PATH_BYTES, f"{longest} is too long for a UNIX socket"
         self.let_postfix_in()
         for directory in (self.config, self.queue, self.root / "data"):
             directory.mkdir(parents=True, exist_ok=True)
@@ -130,12 +150,13 @@ class PostfixInstance:
             if self.cgroup is not None:
                 (self.cgroup / "cgroup.procs").write_text(str(os.getpid()))
 
-        subprocess.run(
+        done = subprocess.run(
             ["postfix", "-c", str(self.config), "start"],
-            check=True,
+            check=False,
             capture_output=True,
             preexec_fn=join,
         )
+        assert done.returncode == 0, f"{done.stdout}{done.stderr}{self.last_log}"
         until_s = time.monotonic() + 20
         while time.monotonic() < until_s:
             try:
@@ -144,7 +165,13 @@ class PostfixInstance:
                         return
             except OSError:
                 time.sleep(0.05)
-        raise AssertionError((self.root / "mail.log").read_text()[-2000:])
+        raise AssertionError(self.last_log)
+
+    @property
+    def last_log(self) -> str:
+        """Return the end of what it logged."""
+        log = self.root / "mail.log"
+        return log.read_text(errors="replace")[-2000:] if log.exists() else ""
 
     def stop(self) -> None:
         """Stop it and remove its control group."""

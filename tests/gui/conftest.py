@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from controlplane.core.permissions import UserRole
 from controlplane.gui.assets.build import build
+from controlplane.store.engine import Database
 from controlplane.store.users import FIRST_PASSWORD
 from tests.api.conftest import (
+    CHEAP,
+    PASSWORD,
     anonymous,
     app,
     client,
@@ -19,11 +23,15 @@ from tests.api.conftest import (
     settings,
     shared_app,
 )
+from tests.fakes.people import add_user
 
 __all__ = ["anonymous", "app", "client", "pair", "rules", "settings", "shared_app"]
 
 NEW = "seven-Relays-43"
 OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
+HTMX = {**OWN_PAGE, "HX-Request": "true", "HX-Request-Type": "partial"}
+HOSTILE = "<script>alert(1)</script>\"'{{7*7}}"
+"""A stranger's text, which is shown and never run, by no browser and by no template."""
 TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
 
 
@@ -42,10 +50,19 @@ def token_of(client: TestClient) -> str:
     raise AssertionError("no page shows a form")
 
 
-def post(client: TestClient, path: str, **fields: Any) -> Any:
+def post(client: TestClient, path: str, /, **fields: Any) -> Any:
     """Send a form as a page of ours does; the answer's way is not followed."""
     data = {"csrf_token": token_of(client), **fields}
     return client.post(path, data=data, headers=OWN_PAGE, follow_redirects=False)
+
+
+def open_as(client: TestClient, database: Database, role: UserRole) -> TestClient:
+    """Sign a user of this role in, in the place of whoever was."""
+    add_user(database, "rita", role, PASSWORD, CHEAP)
+    client.headers.pop("Authorization", None)
+    client.cookies.clear()
+    assert post(client, "/login", user="rita", password=PASSWORD).status_code == 303
+    return client
 
 
 @pytest.fixture

@@ -41,7 +41,6 @@ from controlplane.store.user_tables import (
 from nodeagent.core.contract import NodeReport, Role
 from nodeagent.core.queue_contract import QueuedMessage, QueueName
 from tests.api.conftest import CHEAP, PASSWORD
-from tests.api.test_queue_api import Node
 from tests.fakes.cluster_agents import enrol_agents
 from tests.fakes.people import (
     add_user,
@@ -53,6 +52,7 @@ from tests.fakes.people import (
 )
 from tests.fakes.postfix_queue import queue_id
 from tests.fakes.private_keys import body_of, make_key
+from tests.fakes.queue_node import QueueNode
 from tests.fakes.reports import store_report
 from tests.fakes.traces import accepted, batch, entry
 from tests.gui.conftest import OWN_PAGE, post, token_of
@@ -123,7 +123,7 @@ def crawl(browser: TestClient) -> dict[str, str]:
 
 def _hostile_nodes(watched: TestClient, database: Database) -> None:
     """Let a node report what strangers said to it, and what a taken-over node might."""
-    node = Node(enrol_agents(watched, database, "node-a")["node-a"])
+    node = QueueNode(enrol_agents(watched, database, "node-a")["node-a"])
     message = QueuedMessage(
         id=queue_id(1),
         queue=QueueName.DEFERRED,

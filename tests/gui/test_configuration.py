@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -18,8 +19,7 @@ from controlplane.gui.diffs import DiffLine, diff_lines
 from controlplane.store.engine import Database
 from nodeagent.core.contract import NodeReport, Role
 from tests.fakes.reports import store_report
-from tests.gui.conftest import OWN_PAGE, post, token_of
-from tests.gui.test_mail import HOSTILE, HTMX, open_as
+from tests.gui.conftest import HOSTILE, HTMX, OWN_PAGE, open_as, post, token_of
 
 SECRET = "correct-horse-battery"
 
@@ -222,6 +222,75 @@ def test_the_state_goes_out_and_comes_in(watched: TestClient) -> None:
     assert post(watched, "/configuration/import", **sent).status_code == 303
     assert watched.get("/api/v1/recipient-domains").json()["total"] == 0
     assert watched.get("/api/v1/routes/@c.tld").json()["has_password"] is True
+
+
+def test_the_policy_is_a_part_of_the_state(watched: TestClient) -> None:
+    """The page says what is personal; the preview names what changes and what stays."""
+    mail = "/api/v1/mail-security"
+    news, reader = "news@lists.example.com", "reader@example.net"
+    watched.post(f"{mail}/categories", json={"address": news})
+    watched.put(f"{mail}/categories/{news}/subscriptions/{reader}")
+    page = watched.get("/configuration").text
+    assert "Subscriptions of categories are personal data" in page
+    assert "more than 10,000 entries is not in it" in page
+    assert reader in watched.get("/configuration/export").text
+    exported = watched.get("/configuration/export?subscriptions=false").text
+    assert reader not in exported
+    watched.post(f"{mail}/badwords", json={"pattern": HOSTILE})
+    data = {"csrf_token": token_of(watched), "csv": exported}
+    shown = watched.post("/configuration/import/preview", data=data, headers=HTMX).text
+    assert "Not in the file, so it stays as it is: policy.subscriptions" in shown
+    assert str(escape(HOSTILE)) in shown
+    assert "<script>" not in shown
+    found = re.search(r'name="policy_edits" value="(\d+)"', shown)
+    assert found is not None
+    sent = {"csv": exported, "revision": _revision(shown), "policy_edits": found[1]}
+    watched.post(f"{mail}/badwords", json={"pattern": "casino"})
+    refused = post(watched, "/configuration/import", **sent)
+    assert refused.status_code == 409
+    assert "The mail policy was changed since you looked" in refused.text
+    assert watched.get(f"{mail}/badwords").json()["total"] == 2
+    del sent["policy_edits"]
+    assert post(watched, "/configuration/import", **sent).status_code == 303
+    assert watched.get(f"{mail}/badwords").json()["total"] == 0
+    assert watched.get(f"{mail}/subscriptions").json()["total"] == 1
+
+
+def test_channels_of_alerts_come_without_their_urls(watched: TestClient) -> None:
+    """Everybody may export: no URL is in it, and the preview says whose is missing."""
+    alerts = "/api/v1/alerts"
+    watched.put(f"{alerts}/channels/on-call", json={"url": f"jsons://u:{SECRET}@hook.test/x"})
+    exported = watched.get("/configuration/export").text
+    assert "on-call" in exported
+    assert SECRET not in exported
+    assert "hook.test" not in exported
+    assert watched.delete(f"{alerts}/channels/on-call").status_code == 204
+    watched.headers["Accept-Language"] = "de"
+    data = {"csrf_token": token_of(watched), "csv": exported}
+    shown = watched.post("/configuration/import/preview", data=data, headers=HTMX).text
+    assert "Der Kanal on-call hat hier keine URL" in shown
+    found = re.search(r'name="alerts_digest" value="(\w+)"', shown)
+    assert found is not None
+    sent = {"csv": exported, "revision": _revision(shown), "alerts_digest": found[1]}
+    watched.put(f"{alerts}/rules/threats", json={"threshold": 7})
+    refused = post(watched, "/configuration/import", **sent)
+    assert refused.status_code == 409
+    assert "Die Benachrichtigungen wurden geändert" in refused.text
+    assert watched.get(f"{alerts}/channels").json() == []
+    del sent["alerts_digest"]
+    assert post(watched, "/configuration/import", **sent).status_code == 303
+    (channel,) = watched.get(f"{alerts}/channels").json()
+    assert (channel["has_url"], channel["is_enabled"]) == (False, False)
+    assert "noch keine URL" in watched.get("/alerts").text
+    page = "/alerts/channels/on-call"
+    for path, fields in ((page, {"is_enabled": "on"}), (f"{page}/test", {})):
+        told = post(watched, path, **fields)
+        assert told.status_code in {409, 422}
+        assert "Dieser Kanal hat noch keine URL" in told.text
+    url = {"url": "jsons://hook.test/x", "is_enabled": "on"}
+    assert post(watched, page, **url).status_code == 303
+    (channel,) = watched.get(f"{alerts}/channels").json()
+    assert (channel["has_url"], channel["is_enabled"]) == (True, True)
 
 
 @pytest.mark.parametrize(

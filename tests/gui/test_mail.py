@@ -13,13 +13,9 @@ from controlplane.core.permissions import UserRole
 from controlplane.store.cluster import ClusterStore
 from controlplane.store.engine import Database
 from controlplane.store.nouns import ROUTES
-from tests.api.conftest import CHEAP, PASSWORD
-from tests.fakes.people import add_user
-from tests.gui.conftest import OWN_PAGE, post, token_of
+from tests.gui.conftest import HOSTILE, HTMX, OWN_PAGE, open_as, post, token_of
 
-HTMX = {**OWN_PAGE, "HX-Request": "true", "HX-Request-Type": "partial"}
 SECRET = "correct-horse-battery"
-HOSTILE = "<script>alert(1)</script>\"'{{7*7}}"
 
 GOOD: dict[str, dict[str, str]] = {
     "recipient-domains": {"name": "a.tld", "next_hop": "mx.a.tld", "port": "587"}
@@ -56,15 +52,6 @@ WRONG: list[tuple[str, dict[str, str], str, str]] = [
     ("trusted-networks", {"network": "0.0.0.0/0"}, "network", "too wide"),
     ("trusted-networks", {"network": "203.0.113.9/24"}, "network", "host bits"),
 ]
-
-
-def open_as(client: TestClient, database: Database, role: UserRole) -> TestClient:
-    """Sign a user of this role in, in the place of whoever was."""
-    add_user(database, "rita", role, PASSWORD, CHEAP)
-    client.headers.pop("Authorization", None)
-    client.cookies.clear()
-    assert post(client, "/login", user="rita", password=PASSWORD).status_code == 303
-    return client
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -18,8 +18,7 @@ from controlplane.store.ownership_tables import NodeSetupRow
 from nodeagent.core.ssh_wire import fingerprint
 from tests.api.test_node_setups import host
 from tests.fakes.relay_host import RelayHost
-from tests.gui.conftest import post
-from tests.gui.test_mail import HOSTILE, HTMX, open_as
+from tests.gui.conftest import HOSTILE, HTMX, open_as, post
 
 __all__ = ["host"]
 

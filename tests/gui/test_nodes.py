@@ -17,16 +17,13 @@ from controlplane.gui.node_states import Enrolment, node_topic, read_node, read_
 from controlplane.store.agents import issue_token
 from controlplane.store.cluster import ClusterStore
 from controlplane.store.engine import Database
-from controlplane.store.leases import acquire, ensure_lease
 from controlplane.store.ownership_tables import AgentRow
-from nodeagent.core.contract import NodeReport, QueueCounts, Role, VrrpState
+from nodeagent.core.contract import QueueCounts, Role, VrrpState
 from tests.fakes.enrolled_agent import EnrolledAgent
-from tests.fakes.reports import store_report
-from tests.gui.conftest import post
-from tests.gui.test_mail import open_as
+from tests.fakes.reports import enrol_owners, report_as
+from tests.gui.conftest import HOSTILE, open_as, post
 
 VIP = "198.51.100.100"
-HOSTILE = "<script>alert(1)</script>\"'{{7*7}}"
 GOOD = {
     "address": "198.51.100.13",
     "interface": "ens3",
@@ -38,19 +35,6 @@ GOOD = {
     "ssh_port": "2222",
 }
 COMMAND = re.compile(r'<pre id="enrol-command"[^>]*>([^<]*)</pre>')
-
-
-def _report(database: Database, node: str, **values: Any) -> None:
-    with database.write() as session:
-        store_report(session, node, NodeReport(**{"role": Role.STANDBY, **values}))
-
-
-def _enrol(database: Database, *nodes: str) -> None:
-    with database.write() as session:
-        for node in nodes:
-            session.add(AgentRow(name=node, public_key_pem="k", ssh_host_keys=[], enrolled_at=1.0))
-            ensure_lease(session, node)
-            acquire(session, node, node, 15.0)
 
 
 @pytest.fixture
@@ -65,8 +49,8 @@ def test_the_list_says_what_is_known_and_what_is_not(
 ) -> None:
     """A node that reports, one that is enrolled and silent, one that nobody enrolled."""
     assert post(watched, "/nodes/_new", name="node-c", **GOOD).status_code == 303
-    _enrol(sqlite_database, "node-a", "node-b")
-    _report(sqlite_database, "node-a", role=Role.ACTIVE, holds_vips=(VIP,), agent_version="0.1.0")
+    enrol_owners(sqlite_database, "node-a", "node-b")
+    report_as(sqlite_database, "node-a", role=Role.ACTIVE, holds_vips=(VIP,), agent_version="0.1.0")
     page = watched.get("/nodes").text
     rows = {
         name: page.partition(f'id="node-{name}"')[2].partition("</tr>")[0]
@@ -101,7 +85,7 @@ def test_a_node_goes_from_the_form_to_its_first_report(
     enrolled = watched.get("/nodes/node-c").text
     assert "waits for its token" not in enrolled
     assert "No report yet" in enrolled
-    _report(sqlite_database, "node-c", vrrp=VrrpState.BACKUP, postfix_running=True)
+    report_as(sqlite_database, "node-c", vrrp=VrrpState.BACKUP, postfix_running=True)
     assert "STANDBY" in watched.get("/nodes/node-c").text
 
 
@@ -120,12 +104,12 @@ def test_what_a_live_page_follows_changes_with_each_step(
     with sqlite_database.write() as session:
         issue_token(session, "node-a", "fingerprint")
     states.append(read_node(store, "node-a"))
-    _enrol(sqlite_database, "node-a")
+    enrol_owners(sqlite_database, "node-a")
     states.append(read_node(store, "node-a"))
-    _report(sqlite_database, "node-a")
+    report_as(sqlite_database, "node-a")
     states.append(read_node(store, "node-a"))
     assert all(one != other for one, other in pairwise(states))
-    _report(sqlite_database, "node-a")
+    report_as(sqlite_database, "node-a")
     assert read_node(store, "node-a") == states[-1]
     assert read_nodes(store) == read_nodes(store)
     assert node_topic("node-a").read(store) == states[-1]
@@ -217,12 +201,12 @@ def test_a_maintenance_is_on_or_off(watched: TestClient, value: dict[str, Any]) 
 
 def test_removing_says_first_what_it_means(watched: TestClient, sqlite_database: Database) -> None:
     """With the VIP that the node holds and the mail that would be left behind."""
-    _enrol(sqlite_database, "node-a")
+    enrol_owners(sqlite_database, "node-a")
     page = watched.get("/nodes/node-a/remove").text
     assert "What waits in its queue is unknown" in page
     assert post(watched, "/nodes/node-a/remove").status_code == 409
     counts = QueueCounts(incoming=0, active=1, deferred=6, hold=0, pending=0)
-    _report(sqlite_database, "node-a", role=Role.ACTIVE, holds_vips=(VIP,), queue=counts)
+    report_as(sqlite_database, "node-a", role=Role.ACTIVE, holds_vips=(VIP,), queue=counts)
     page = watched.get("/nodes/node-a/remove").text
     assert f"It holds {VIP}: switch over first." in page
     assert "7 messages wait in its queue." in page
@@ -231,7 +215,7 @@ def test_removing_says_first_what_it_means(watched: TestClient, sqlite_database:
     assert refused.status_code == 409
     assert "Its queue holds 7" in refused.text
     empty = QueueCounts(incoming=0, active=0, deferred=0, hold=0, pending=0)
-    _report(sqlite_database, "node-a", holds_vips=(), queue=empty)
+    report_as(sqlite_database, "node-a", holds_vips=(), queue=empty)
     page = watched.get("/nodes/node-a/remove").text
     assert "switch over first" not in page
     assert "wait in its queue" not in page
@@ -250,7 +234,7 @@ def test_a_queue_is_left_behind_when_that_is_asked_for(
     watched: TestClient, sqlite_database: Database
 ) -> None:
     """A box that no button of ours ticks so asks for nothing."""
-    _enrol(sqlite_database, "node-a")
+    enrol_owners(sqlite_database, "node-a")
     for wrong in (["off"], ["on", "on"], ["yes"]):
         assert post(watched, "/nodes/node-a/remove", abandon_queue=wrong).status_code == 409
     assert post(watched, "/nodes/node-a/remove", abandon_queue="on").status_code == 303
@@ -261,7 +245,7 @@ def test_keys_are_revoked_and_nodes_given_up(
     watched: TestClient, sqlite_database: Database
 ) -> None:
     """Each with its notice, and the page shows it."""
-    _enrol(sqlite_database, "node-a", "node-b")
+    enrol_owners(sqlite_database, "node-a", "node-b")
     assert post(watched, "/nodes/node-b/revoke").status_code == 303
     page = watched.get("/nodes/node-b").text
     assert "The key of node-b is revoked." in page
@@ -287,8 +271,8 @@ def test_what_the_api_refuses_the_page_says(watched: TestClient) -> None:
 
 def test_what_a_node_says_stays_text(watched: TestClient, sqlite_database: Database) -> None:
     """An agent's words are those of whoever has its key."""
-    _enrol(sqlite_database, "node-a")
-    _report(
+    enrol_owners(sqlite_database, "node-a")
+    report_as(
         sqlite_database,
         "node-a",
         agent_version=HOSTILE,

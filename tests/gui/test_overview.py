@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi.testclient import TestClient
@@ -117,7 +118,13 @@ def test_what_needs_attention_names_the_next_step(
     assert 'data-rule="not-enrolled"' in page
     with sqlite_database.write() as session:
         add_event(session, "events-dropped", "17 events were dropped.", node="node-a")
-    assert '<a href="/events">What it knew of that time' in watched.get("/").text
+    page = watched.get("/").text
+    assert '<a href="/events">What it knew of that time' in page
+    assert "/manuals/howto/look-at-mail-set-aside.md" not in page
+    _report(sqlite_database, "node-a", queue=QueueCounts(quarantined=2))
+    manual = re.search(r'<a href="(/manuals/[^"]+)">Look at them', watched.get("/").text)
+    assert manual is not None
+    assert "set aside" in watched.get(manual[1]).text
     assert "hat während des letzten Tages Ereignisse verloren" in (
         watched.get("/", headers={"Accept-Language": "de"}).text
     )

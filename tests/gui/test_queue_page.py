@@ -18,9 +18,9 @@ from nodeagent.core.queue_contract import (
     QueueReport,
 )
 from tests.api.conftest import CHEAP, PASSWORD
-from tests.api.test_queue_api import IDS, Node
 from tests.fakes.cluster_agents import enrol_agents
 from tests.fakes.people import add_user, open_session
+from tests.fakes.queue_node import IDS, QueueNode
 from tests.gui.conftest import post
 
 PARTIAL = {"HX-Request": "true", "HX-Request-Type": "partial"}
@@ -28,15 +28,15 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 @pytest.fixture
-def node(watched: TestClient, sqlite_database: Database) -> Node:
+def node(watched: TestClient, sqlite_database: Database) -> QueueNode:
     """Give node-a, whose queue holds three messages."""
-    made = Node(enrol_agents(watched, sqlite_database, "node-a")["node-a"])
+    made = QueueNode(enrol_agents(watched, sqlite_database, "node-a")["node-a"])
     del watched.headers["Authorization"]
     made.report(*IDS)
     return made
 
 
-def test_the_list_follows_its_filters(node: Node, watched: TestClient) -> None:
+def test_the_list_follows_its_filters(node: QueueNode, watched: TestClient) -> None:
     """Rows, total, freshness; HTMX gets the list alone; what was typed stays."""
     del node
     page = watched.get("/queue").text
@@ -52,7 +52,7 @@ def test_the_list_follows_its_filters(node: Node, watched: TestClient) -> None:
     assert watched.get("/queue?before=nowhere").status_code == 422
 
 
-def test_pages_follow_their_links(node: Node, watched: TestClient) -> None:
+def test_pages_follow_their_links(node: QueueNode, watched: TestClient) -> None:
     """Every message once, to the last page."""
     many = [f"4jWm8M3632zKH{one}" for one in "BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxy"]
     node.report(*(f"{one}{tail}" for one in many for tail in "BC"))
@@ -67,7 +67,7 @@ def test_pages_follow_their_links(node: Node, watched: TestClient) -> None:
     assert len(found) == len(IDS) + 2 * len(many)
 
 
-def test_ticked_messages_are_held_and_counted(node: Node, watched: TestClient) -> None:
+def test_ticked_messages_are_held_and_counted(node: QueueNode, watched: TestClient) -> None:
     """From the tick to the count of what was done."""
     answer = post(watched, "/queue", verb="hold", message=[f"node-a/{one}" for one in IDS[:2]])
     assert (answer.status_code, answer.headers["location"]) == (303, "/queue/actions")
@@ -78,7 +78,7 @@ def test_ticked_messages_are_held_and_counted(node: Node, watched: TestClient) -
     assert "2 done, 0 waiting, 0 not found" in page
 
 
-def test_a_delete_asks_with_its_count(node: Node, watched: TestClient) -> None:
+def test_a_delete_asks_with_its_count(node: QueueNode, watched: TestClient) -> None:
     """All that fit the filters, on a page of its own; nothing happens before the answer."""
     answer = post(watched, "/queue", verb="delete", everything="on", recipient="b1@")
     assert answer.headers["location"] == "/queue/actions/1"
@@ -91,7 +91,7 @@ def test_a_delete_asks_with_its_count(node: Node, watched: TestClient) -> None:
     assert post(watched, "/queue/actions/1/cancel").status_code == 303
 
 
-def test_an_action_can_be_withdrawn(node: Node, watched: TestClient) -> None:
+def test_an_action_can_be_withdrawn(node: QueueNode, watched: TestClient) -> None:
     """The node hears nothing of it."""
     post(watched, "/queue", verb="flush", everything="on")
     assert "Withdraw" in watched.get("/queue/actions/1").text
@@ -111,7 +111,7 @@ def test_an_action_can_be_withdrawn(node: Node, watched: TestClient) -> None:
     ],
 )
 def test_what_no_page_of_ours_sends_is_refused(
-    node: Node, watched: TestClient, fields: dict[str, str]
+    node: QueueNode, watched: TestClient, fields: dict[str, str]
 ) -> None:
     """One sentence; no action is kept."""
     del node
@@ -119,7 +119,9 @@ def test_what_no_page_of_ours_sends_is_refused(
     assert "Nothing was done" in watched.get("/queue/actions").text
 
 
-def test_headers_are_shown_once_the_node_has_sent_them(node: Node, watched: TestClient) -> None:
+def test_headers_are_shown_once_the_node_has_sent_them(
+    node: QueueNode, watched: TestClient
+) -> None:
     """Asked by a button; the page looks again until they are there."""
     where = f"/queue/messages/node-a/{IDS[0]}"
     assert "Show headers" in watched.get(where).text
@@ -138,7 +140,7 @@ def test_headers_are_shown_once_the_node_has_sent_them(node: Node, watched: Test
     assert watched.get(where).status_code == 404
 
 
-def test_what_strangers_wrote_stays_text(node: Node, watched: TestClient) -> None:
+def test_what_strangers_wrote_stays_text(node: QueueNode, watched: TestClient) -> None:
     """Sender, recipient, reason: each comes from outside."""
     odd = QueuedMessage(
         id=IDS[0],
@@ -163,7 +165,7 @@ def test_what_strangers_wrote_stays_text(node: Node, watched: TestClient) -> Non
 
 
 def test_who_only_reads_is_offered_nothing_else(
-    node: Node, watched: TestClient, sqlite_database: Database
+    node: QueueNode, watched: TestClient, sqlite_database: Database
 ) -> None:
     """The list without boxes and buttons; headers are refused."""
     del node

@@ -13,8 +13,7 @@ from controlplane.store.route_tests import finish
 from nodeagent.core.contract import NodeReport, Role
 from nodeagent.core.route_wire import RouteTestLine, RouteTestResult, Speaker
 from tests.fakes.reports import store_report
-from tests.gui.conftest import post
-from tests.gui.test_mail import HOSTILE, open_as
+from tests.gui.conftest import HOSTILE, open_as, post
 
 TRY = "/mail/routes/try?key=@c.tld"
 SECRET = "correct-horse-battery"

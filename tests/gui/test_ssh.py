@@ -17,8 +17,7 @@ from nodeagent.core.ssh_wire import PeerTestLine, PeerTestReport, PeerTestStep, 
 from tests.fakes.cluster_agents import enrol_agents
 from tests.fakes.enrolled_agent import HOST_KEY, SSH_KEY
 from tests.fakes.private_keys import body_of, make_key
-from tests.gui.conftest import post
-from tests.gui.test_mail import HOSTILE, HTMX, open_as
+from tests.gui.conftest import HOSTILE, HTMX, open_as, post
 
 ROTATE, KEEP = "/ssh/node-a/rotation", "/ssh/node-a/rotation/cancel"
 HOST_KEYS = "/ssh/known-hosts"

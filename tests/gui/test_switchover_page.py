@@ -16,19 +16,19 @@ from controlplane.store.engine import Database
 from controlplane.store.leases import Claim, acquire, grant, read_lease
 from controlplane.store.switchovers import finish_switchover
 from nodeagent.core.contract import Role, SwitchoverResult
-from tests.gui.conftest import post
-from tests.gui.test_mail import open_as
-from tests.gui.test_nodes import HOSTILE, VIP, _enrol, _report
+from tests.fakes.reports import enrol_owners, report_as
+from tests.gui.conftest import HOSTILE, open_as, post
 
 STEP = re.compile(r'id="step-(\w+)" data-state="(\w+)"')
+VIP = "198.51.100.100"
 
 
 @pytest.fixture
 def running(watched: TestClient, sqlite_database: Database) -> TestClient:
     """Give a browser at a cluster whose node-a is active and whose node-b stands by."""
-    _enrol(sqlite_database, "node-a", "node-b")
-    _report(sqlite_database, "node-a", role=Role.ACTIVE, holds_vips=(VIP,))
-    _report(sqlite_database, "node-b", holds_vips=())
+    enrol_owners(sqlite_database, "node-a", "node-b")
+    report_as(sqlite_database, "node-a", role=Role.ACTIVE, holds_vips=(VIP,))
+    report_as(sqlite_database, "node-b", holds_vips=())
     return watched
 
 
@@ -53,8 +53,8 @@ def test_a_switchover_is_asked_for_and_followed(
         claim = Claim("node-a", "node-a", lease.generation)
         assert grant(session, claim, "node-b", 600.0) is not None
     assert _steps(running) == "done done done running running"
-    _report(sqlite_database, "node-a", holds_vips=())
-    _report(sqlite_database, "node-b", role=Role.ACTIVE, holds_vips=(VIP,))
+    report_as(sqlite_database, "node-a", holds_vips=())
+    report_as(sqlite_database, "node-b", role=Role.ACTIVE, holds_vips=(VIP,))
     assert _steps(running) == "done done done running done"
     with sqlite_database.write() as session:
         finish_switchover(session, "node-a", SwitchoverResult(id=1, ok=True, text="Moved."))
@@ -143,7 +143,7 @@ def test_what_is_followed_is_equal_while_nothing_happens(
     store = ClusterStore(sqlite_database, app.state.secret_box)
     post(running, "/switchover", destination="node-b", source="")
     before = TOPICS[True].read(store)
-    _report(sqlite_database, "node-b", holds_vips=())
+    report_as(sqlite_database, "node-b", holds_vips=())
     assert TOPICS[True].read(store) == before
     assert read_state(store, may_operate=False).may_operate is False
     assert TOPICS[True].name != TOPICS[False].name

@@ -13,8 +13,7 @@ from controlplane.core.permissions import UserRole
 from controlplane.store.engine import Database
 from controlplane.tls import ca_fingerprint
 from tests.fakes.certificates import make_chain, make_pair
-from tests.gui.conftest import post
-from tests.gui.test_mail import open_as
+from tests.gui.conftest import open_as, post
 
 API = "/api/v1/tls/certificate"
 HOSTILE = "<script>alert(1)</script>"

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from lab.layout import HOSTS
 from lab.services import Service, environment, services_of
 from lab.settings import Settings
-from tests.docs.test_units import UNITS, values_of
 from tests.e2e.driver import Lab
+from tests.fakes.units import UNITS, values_of
 from tests.lab.probe import can_reach, until
 
 Run = Callable[..., str]
@@ -40,6 +40,7 @@ def test_a_lab_host_shares_its_cpu_as_the_units_do() -> None:
     units = {
         "guard": "relay-guard.service",
         "agent": "relay-agent.service",
+        "policy": "relay-policy.service",
         "keepalived": "keepalived.service.d/relay.conf",
     }
     services = {service.name: service for service in services_of("node-a", Settings())}

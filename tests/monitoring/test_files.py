@@ -21,7 +21,8 @@ from controlplane.core.attention_finders import (
     DISK_WARN_SHARE,
 )
 from controlplane.metrics import METRICS, MetricRow, make_process_metrics
-from nodeagent.core.contract import TLS_SERVER_NAME, QueueCounts, Role
+from nodeagent.core.agent_api import TLS_SERVER_NAME
+from nodeagent.core.contract import QueueCounts, Role
 
 MONITORING = Path(__file__).parents[2] / "compose" / "monitoring"
 GUIDE = MONITORING.parents[1] / "docs" / "howto" / "monitor.md"

@@ -1,4 +1,4 @@
-"""What several of these tests do: send a mail, look again until something is there, tab to it."""
+"""What several of these tests do: send a mail, apply a configuration, look until it is there."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 import re
 import time
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 
-from lab.layout import VIP
+from lab.layout import CONTROL_PLANE_URL, VIP
 from tests.e2e.accounting import JOURNAL
 from tests.e2e.driver import Failed, Lab, until
 
@@ -44,6 +44,41 @@ def wait_for_delivery(lab: Lab, recipient: str) -> None:
         return any(recipient in json.loads(line)["to"] for line in lines)
 
     until(is_there, f"a mail for {recipient} is delivered", 90)
+
+
+def go(page: Page, name: str) -> None:
+    """Choose a page from the sidebar."""
+    link = page.locator("#sidebar").get_by_role("link", name=name, exact=True)
+    path = str(link.get_attribute("href"))
+    link.click()
+    page.wait_for_url(CONTROL_PLANE_URL + path)
+
+
+def apply(page: Page, reason: str) -> None:
+    """Look at the difference and apply it."""
+    page.get_by_role("link", name="Look at the changes and apply").click()
+    page.get_by_label("Reason").fill(reason)
+    page.get_by_role("button", name="Apply to all nodes").click()
+    expect_newest(page, reason)
+
+
+def expect_newest(page: Page, reason: str) -> None:
+    """Wait until the list of versions has this one on top."""
+    versions = page.get_by_role("region", name="Versions")
+    expect(versions.get_by_role("row").nth(1)).to_contain_text(reason)
+
+
+def newest_version(page: Page) -> str:
+    """Return the number on top of the list of versions."""
+    versions = page.get_by_role("region", name="Versions")
+    return versions.get_by_role("rowheader").first.get_by_role("link").inner_text()
+
+
+def expect_live(page: Page, node: str, version: str) -> None:
+    """Wait until a node says that it checked a version and runs it."""
+    row = page.get_by_role("region", name="Nodes").get_by_role("row", name=node)
+    expect(row).to_contain_text("checked by the node and live")
+    expect(row.get_by_role("cell").nth(0)).to_have_text(version)
 
 
 def look_until(page: Page, path: str, wanted: Locator, timeout_s: float = 60.0) -> None:

@@ -9,10 +9,19 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from lab.errors import LabError
-from lab.layout import CONTROL_PLANE_URL, HOSTS, NODES
+from lab.layout import HOSTS, NODES
 from lab.provision import ControlPlane
 from lab.settings import Settings, load
-from tests.browser.lab.acts import is_taken, send, wait_for_delivery
+from tests.browser.lab.acts import (
+    apply,
+    expect_live,
+    expect_newest,
+    go,
+    is_taken,
+    newest_version,
+    send,
+    wait_for_delivery,
+)
 from tests.browser.lab.conftest import Photograph, Visit
 from tests.e2e.driver import Lab
 
@@ -46,41 +55,6 @@ def sign_in_for_the_first_time(page: Page, known: Settings) -> None:
     page.get_by_label("The new one again").fill(known.admin_password)
     page.get_by_role("button", name="Set password").click()
     expect(page.get_by_text("The new password holds")).to_be_visible()
-
-
-def go(page: Page, name: str) -> None:
-    """Choose a page from the sidebar."""
-    link = page.locator("#sidebar").get_by_role("link", name=name, exact=True)
-    path = str(link.get_attribute("href"))
-    link.click()
-    page.wait_for_url(CONTROL_PLANE_URL + path)
-
-
-def apply(page: Page, reason: str) -> None:
-    """Look at the difference and apply it."""
-    page.get_by_role("link", name="Look at the changes and apply").click()
-    page.get_by_label("Reason").fill(reason)
-    page.get_by_role("button", name="Apply to all nodes").click()
-    expect_newest(page, reason)
-
-
-def expect_newest(page: Page, reason: str) -> None:
-    """Wait until the list of versions has this one on top."""
-    versions = page.get_by_role("region", name="Versions")
-    expect(versions.get_by_role("row").nth(1)).to_contain_text(reason)
-
-
-def newest_version(page: Page) -> str:
-    """Return the number on top of the list of versions."""
-    versions = page.get_by_role("region", name="Versions")
-    return versions.get_by_role("rowheader").first.get_by_role("link").inner_text()
-
-
-def expect_live(page: Page, node: str, version: str) -> None:
-    """Wait until a node says that it checked a version and runs it."""
-    row = page.get_by_role("region", name="Nodes").get_by_role("row", name=node)
-    expect(row).to_contain_text("checked by the node and live")
-    expect(row.get_by_role("cell").nth(0)).to_have_text(version)
 
 
 def test_from_the_first_login_to_a_working_relay_and_back(

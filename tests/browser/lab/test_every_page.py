@@ -20,11 +20,14 @@ from tests.browser.lab.conftest import Visit
 from tests.browser.opening import PHONE, WIDE
 from tests.e2e.driver import Lab
 
-MOST_PAGES: Final = 80
+MOST_PAGES: Final = 110
 LINKS: Final = """() => [...document.querySelectorAll("main a[href], #sidebar a[href]")]
     .map(link => link.getAttribute("href"))"""
-NO_PAGES: Final = re.compile(r"/csv$|/export$|^/api/|^/static/|\.json$|^[^/]|^//|^#")
-NAMES: Final = re.compile(r"/\d+(?=/|$)|(?<=[?&])([a-z]+)=[^&]*|(?<=/queue/messages/)[^?]+")
+NO_PAGES: Final = re.compile(r"/(?:csv|export)(?:$|\?)|^/api/|^/static/|\.json$|^[^/]|^//|^#")
+NAMES: Final = re.compile(
+    r"/\d+(?=/|$)|(?<=[?&])([a-z]+)=[^&]*"
+    r"|(?<=/queue/messages/)[^?]+|(?<=/policy/threat-rules/)[^?]+|(?<=/alerts/rules/)[^?]+"
+)
 WAITING: Final = "a-rather-long-local-part-of-an-address@example.com"
 
 
