@@ -1,0 +1,1 @@
+"""What `docs/generate.py` writes the reference with."""
