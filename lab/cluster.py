@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import socket
+import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,16 +42,23 @@ class NodeState:
         return str(role) if role is not None else None
 
 
-def count_queue(host: Host) -> int:
-    """Messages in the host's own queue, with those set aside but without a peer's mirror."""
+def queue_files(host: Host) -> list[Path]:
+    """List the messages of the host's own queue, set aside or not, without a peer's mirror.
+
+    A file that cleanup(8) has not made ready is no message; one that a power loss cut short stays.
+    """
     directories = [host.spool / "postfix" / name for name in _OWN_QUEUES]
     pending = host.spool / "relay/pending"
     directories += [path for name in _OWN_QUEUES for path in pending.glob(f"*/{name}")]
-    return sum(_count_files(directory) for directory in directories)
+    return [path for directory in directories for path in _messages_below(directory)]
 
 
-def _count_files(directory: Path) -> int:
-    return sum(len(files) for _, _, files in os.walk(directory))
+def _messages_below(directory: Path) -> Iterator[Path]:
+    for place, _, names in os.walk(directory):
+        for path in (Path(place, name) for name in names):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mode & stat.S_IXUSR:
+                    yield path
 
 
 def node_state(name: str, holders: tuple[str, ...]) -> NodeState:
@@ -99,7 +107,7 @@ def _host_status(host: Host, holders: tuple[str, ...], state: NodeState | None) 
     if state is not None:
         found["role"] = state.role
         found["generation"] = state.said.get("generation")
-        found["queue"] = count_queue(host)
+        found["queue"] = len(queue_files(host))
     return found
 
 

@@ -215,7 +215,7 @@ class Lab:
 
     def queue_sizes(self) -> dict[str, int]:
         """Count each node's own mail, pending included."""
-        return {name: cluster.count_queue(HOSTS[name]) for name in NODES}
+        return {name: len(cluster.queue_files(HOSTS[name])) for name in NODES}
 
     @contextmanager
     def sink_set(self, mode: str) -> Iterator[None]:
@@ -243,4 +243,8 @@ class Lab:
         for node in NODES:
             hosts.run_inside(HOSTS[node], ("postsuper", "-d", "ALL", "hold"))
             hosts.run_inside(HOSTS[node], ("postqueue", "-f"))
-        until(lambda: not any(self.queue_sizes().values()), "the queues are empty", READY_S)
+        try:
+            until(lambda: not any(self.queue_sizes().values()), "the queues are empty", READY_S)
+        except AssertionError as error:
+            left = [str(path) for node in NODES for path in cluster.queue_files(HOSTS[node])]
+            raise AssertionError(f"{error}, but {left[:20]}") from None

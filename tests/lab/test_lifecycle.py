@@ -134,13 +134,20 @@ except LabError as error:
 
 
 def test_status_counts_queued_mail_without_the_mirror() -> None:
-    """`queue` counts what the node itself still owns: live queues and what was set aside."""
+    """`queue` counts what the node itself still owns: live queues and what was set aside.
+
+    A message that cleanup(8) had not finished when the power went is none.
+    """
     _boot_some()
     spool = HOSTS["node-a"].spool
     for place in ("postfix/deferred/A", "relay/pending/1/incoming", "relay/mirror/node-b/mail"):
         (spool / place).mkdir(parents=True)
-        (spool / place / "4XyzABCDEFz1").touch()
-    assert cluster.count_queue(HOSTS["node-a"]) == 2
+        (spool / place / "4XyzABCDEFz1").touch(mode=0o700)
+    (spool / "postfix/deferred/A/4XyzABCDEFz2").touch(mode=0o600)
+    assert [path.parent for path in cluster.queue_files(HOSTS["node-a"])] == [
+        spool / "postfix/deferred/A",
+        spool / "relay/pending/1/incoming",
+    ]
     assert cluster.status()["hosts"]["node-a"]["queue"] == 2
 
 
