@@ -16,6 +16,8 @@ from lab.settings import Settings
 _START_LIMIT_S: Final = 60.0
 _REQUEST_LIMIT_S: Final = 20.0
 _ENROL_LIMIT_S: Final = 60.0
+_BUSY: Final = httpx2.codes.SERVICE_UNAVAILABLE
+_BUSY_LIMIT_S: Final = 30.0
 _POLL_S: Final = 0.1
 _PRIORITIES: Final = {"node-a": 150, "node-b": 100}
 _LAB_TIMINGS: Final = {
@@ -54,14 +56,24 @@ class ControlPlane:
                 raise LabError(f"The control plane does not answer; its log is {log}.")
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """Send one request under /api/v1 and give the answer's JSON."""
-        try:
-            answer = self._http.request(method, f"/api/v1/{path}", json=body)
-        except httpx2.TransportError as error:
-            raise LabError(f"The control plane did not answer {method} {path}: {error}") from error
+        """Send one request under /api/v1 and give the answer's JSON.
+
+        A control plane whose database is busy (503, nothing is changed) is asked again.
+        """
+        deadline = time.monotonic() + _BUSY_LIMIT_S
+        while (answer := self._sent(method, path, body)).status_code == _BUSY:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_POLL_S)
         if answer.is_error:
             raise LabError(f"The control plane refused {method} {path}: {answer.text[:500]}")
         return answer.json() if answer.content else None
+
+    def _sent(self, method: str, path: str, body: Any) -> httpx2.Response:
+        try:
+            return self._http.request(method, f"/api/v1/{path}", json=body)
+        except httpx2.TransportError as error:
+            raise LabError(f"The control plane did not answer {method} {path}: {error}") from error
 
     def log_in(self, user: str, password: str) -> None:
         """Open a session; later calls use it."""

@@ -359,7 +359,7 @@ class Report:
         )
 
 
-def account(lab: Lab, load: Load, *, settle_s: float = 30.0, settle: bool = True) -> Report:
+def account(lab: Lab, load: Load, *, settle_s: float = 120.0, settle: bool = True) -> Report:
     """Wait until everything acknowledged is delivered, at most `settle_s`, then count.
 
     With `settle=False` it counts at once: what is under way then may show as delivered and queued.

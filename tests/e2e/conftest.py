@@ -5,16 +5,25 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
 from lab.errors import LabError
 from lab.layout import NODES
-from tests.e2e.driver import Failed, Lab, claim_machine
+from tests.e2e.driver import LAB_TEST_LIMIT_S, STEADY, Failed, Lab, claim_machine
 from tests.e2e.judging import begin_judging, end_judging
 
 LOGS = ("agent", "guard", "mail", "keepalived", "policy")
 TAIL_LINES = 40
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give a test the time to bring a lab up, and up again."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.timeout(LAB_TEST_LIMIT_S))
 
 
 @pytest.fixture(scope="session")
@@ -23,15 +32,15 @@ def lab_once() -> Iterator[Lab]:
     if os.geteuid() != 0:
         pytest.skip("the lab needs root")
     claim_machine()
-    lab = Lab("--db", os.environ.get("RELAY_LAB_DB", "sqlite"))
+    lab = Lab("--db", os.environ.get("RELAY_LAB_DB", "sqlite"), *STEADY)
     try:
-        _bring_up(lab)
+        bring_up(lab)
         yield lab
     finally:
         lab.down()
 
 
-def _bring_up(lab: Lab) -> None:
+def bring_up(lab: Lab) -> None:
     """Try twice: one bad start would take all tests along; it is told with the nodes' logs."""
     try:
         lab.up()
@@ -48,7 +57,7 @@ def lab(lab_once: Lab) -> Lab:
         lab_once.repair()
     except (LabError, AssertionError) as error:
         warnings.warn(f"The lab was beyond repair. {error}", stacklevel=1)
-        _bring_up(lab_once)
+        bring_up(lab_once)
     return lab_once
 
 

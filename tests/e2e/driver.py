@@ -16,13 +16,17 @@ from typing import Any, Final
 
 from lab import cluster, hosts, network
 from lab.cgroups import HostGroup
+from lab.errors import LabError
 from lab.layout import CGROUP_NAME, COMMANDS, HOSTS, NODES
 from lab.lock import exclusive
 from lab.provision import ControlPlane, open_session
 from lab.settings import load
 
-READY_S: Final = 60.0
+READY_S: Final = 90.0
 UP_S: Final = 240.0
+STEADY: Final = ("--advert-int", "0.3")
+"""For a lab of functional tests: a machine that stands still for 0.3 s moves no VIP then."""
+LAB_TEST_LIMIT_S: Final = 900
 _OBSTACLES: Final = ("/run/relay-lab/disabled", "/run/relay/fault-point")
 _MODE_FILE: Final = HOSTS["sink"].logs / "sink.mode"
 
@@ -43,12 +47,21 @@ def claim_machine() -> None:
     atexit.register(claim.__exit__, None, None, None)
 
 
-def until(condition: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
-    """Wait until a condition holds, or fail saying what did not come true."""
+def until(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
+    """Wait until a condition holds, or fail saying what did not come true.
+
+    A lab that cannot tell (a control plane that is busy, an agent that starts) is asked again.
+    """
     deadline = time.monotonic() + timeout_s
-    while not condition():
+    problem = ""
+    while True:
+        try:
+            if condition():
+                return
+        except (LabError, Failed) as error:
+            problem = f" ({error})"
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s:g} s: {what}")
+            raise AssertionError(f"not within {timeout_s:g} s: {what}{problem}")
         time.sleep(0.05)
 
 
@@ -132,10 +145,9 @@ class Lab:
         return self.is_on(host) and not HostGroup(host).is_frozen
 
     def active(self) -> str:
-        """Name the node that has the VIP."""
-        holders = network.vip_holders()
-        assert len(holders) == 1, f"the VIP is on {holders}"
-        return holders[0]
+        """Name the node that has the VIP; while it moves, that is waited for."""
+        until(lambda: len(network.vip_holders()) == 1, "one node has the VIP")
+        return network.vip_holders()[0]
 
     def standby(self) -> str:
         """Name the other node."""

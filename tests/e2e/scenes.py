@@ -12,7 +12,7 @@ from lab.provision import ControlPlane
 from tests.e2e.accounting import Load, Report, account
 from tests.e2e.driver import Disturbed, Lab, until
 
-SETTLE_S = 60.0
+SETTLE_S = 120.0
 TRIES = 3
 
 
@@ -37,7 +37,7 @@ def fill(lab: Lab, count: int = 30) -> Queued:
     with Load(lab, rate=100, count=count) as load:
         load.wait_for_count()
     assert len(load.acknowledged) == count
-    until(lambda: mirrored(lab, standby, active) == count, "the standby has a copy of all", 30)
+    until(lambda: mirrored(lab, standby, active) == count, "the standby has a copy of all")
     return Queued(load, active, standby)
 
 

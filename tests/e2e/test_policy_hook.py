@@ -160,5 +160,5 @@ def test_judged_mail_survives_the_loss_of_the_active_host(judged: Lab) -> None:
         load.go_on_for(5)
     assert judged.active() == standby
     judged.boot(active)
-    report = account(judged, load, settle_s=60)
+    report = account(judged, load)
     report.assert_nothing_lost()

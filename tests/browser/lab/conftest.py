@@ -17,8 +17,8 @@ from playwright.sync_api import Browser, Page, expect
 from lab.layout import CONTROL_PLANE_URL
 from lab.settings import load
 from tests.browser.opening import Opener
-from tests.e2e.conftest import lab, pytest_runtest_makereport
-from tests.e2e.driver import Lab, claim_machine
+from tests.e2e.conftest import bring_up, lab, pytest_runtest_makereport
+from tests.e2e.driver import LAB_TEST_LIMIT_S, STEADY, Lab, claim_machine
 
 __all__ = ["lab", "pytest_runtest_makereport"]
 
@@ -35,11 +35,12 @@ class Visit(Protocol):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave the fast tests without a lab."""
+    """Leave the fast tests without a lab, and give these the time to bring one up."""
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.timeout(LAB_TEST_LIMIT_S))
 
 
 @pytest.fixture(scope="session")
@@ -49,9 +50,9 @@ def lab_once(_assets: None) -> Iterator[Lab]:
     if os.geteuid() != 0:
         pytest.skip("the lab needs root")
     claim_machine()
-    made = Lab("--db", "postgres")
+    made = Lab("--db", "postgres", *STEADY)
     try:
-        made.up()
+        bring_up(made)
         yield made
     finally:
         made.down()

@@ -37,7 +37,7 @@ def test_a_switchover_is_asked_for_and_watched(
         expect(page.locator(f"#node-{source}")).to_contain_text("STANDBY")
         assert page.evaluate("window.isTheSame") is True
         photograph(page, "switchover")
-        assert lab.queue_sizes() == {source: 0, destination: 1}
+        until(lambda: lab.queue_sizes() == {source: 0, destination: 1}, "the mail has moved")
     wait_for_delivery(lab, ADDRESS)
 
 

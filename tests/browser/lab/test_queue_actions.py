@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Final
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from lab.errors import LabError
 from lab.layout import NODES
 from tests.browser.lab.acts import look_until
 from tests.browser.lab.conftest import Photograph, Visit
@@ -42,18 +40,10 @@ def rare_retries(lab: Lab) -> Iterator[None]:
 
 def apply_queue_settings(lab: Lab, wanted: dict[str, object]) -> int:
     """Change how often Postfix tries again; return the version that says so."""
-    versions: list[int] = []
-
-    def is_applied() -> bool:
-        with suppress(LabError):  # the control plane is busy for a moment
-            api = lab.api()
-            api.call("PATCH", "cluster", {"queue": wanted})
-            answer = api.call("POST", "config/apply", {"reason": "retries of a test"})
-            versions.append(answer["number"])
-        return bool(versions)
-
-    until(is_applied, "the retries are applied", 60)
-    return versions[0]
+    api = lab.api()
+    api.call("PATCH", "cluster", {"queue": wanted})
+    answer = api.call("POST", "config/apply", {"reason": "retries of a test"})
+    return int(answer["number"])
 
 
 def act(page: Page, path: str, verb: str) -> None:
