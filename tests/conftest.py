@@ -6,12 +6,13 @@ tests share one migrated database that is emptied before each of them.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from sqlalchemy import inspect, text
 
 from controlplane.store.engine import Database
@@ -19,8 +20,14 @@ from controlplane.store.policy_partitions import PARTITION_NAME
 from controlplane.store.schema import migrate
 from tests.fakes.postgres import PostgresServer
 
-settings.register_profile("any machine", deadline=None)
+settings.register_profile(
+    "any machine",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],  # it measures the machine
+)
 settings.load_profile("any machine")
+os.environ.setdefault("AIOSMTPD_CONTROLLER_TIMEOUT", "60")  # s; its own 5 are few
 
 
 @pytest.fixture(scope="session")

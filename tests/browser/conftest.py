@@ -19,6 +19,7 @@ from controlplane.core.spec import ClusterMode, NodeSpec, VipSpec
 from controlplane.gui.assets.build import build
 from controlplane.store.audit import Actor
 from controlplane.store.cluster import ClusterStore
+from controlplane.store.cluster_settings import merge_settings
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.nouns import NODES, VIPS
@@ -38,6 +39,8 @@ ADMIN = Actor("admin", "127.0.0.1")
 PASSWORD = "seven-Relays-42"
 CHEAP = LoginRules(cost=PasswordCost(rounds=1, memory_kib=8, parallelism=1))
 VIP = "198.51.100.100"
+LASTING = {"timings": {"lease_duration_s": 600.0, "promise_s": 600.0}}
+"""No agent renews its lease or reports again, however long a test clicks."""
 CHROMIUM_OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -48,7 +51,7 @@ CHROMIUM_OPTIONS = [
     "--no-first-run",
 ]
 
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -122,6 +125,7 @@ class Cluster:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Give a control plane with a pair of nodes; tests share it and undo what they change."""
     made = Cluster(tmp_path_factory.mktemp("browser") / "state")
+    made.store.change_settings(lambda settings: merge_settings(settings, LASTING), ADMIN)
     made.add_pair()
     yield made
     made.close()

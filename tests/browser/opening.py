@@ -55,7 +55,7 @@ class Opener:
         if token:
             context.add_cookies([{"name": COOKIE, "value": token, "url": self.origin}])
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)
         page.on("console", self._note_message)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("response", self._note_policy)

@@ -79,6 +79,7 @@ PAINT_MS = """() => new Promise(resolve => new PerformanceObserver(list => {
 FIRST_PASSWORD, NEW_PASSWORD = "Newcomer-1-first", "Newcomer-2-second"
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_page_is_accessible(open_page: OpenPage, theme: str) -> None:
     """No violation of WCAG 2.1 AA is found, with open menus either."""
@@ -228,6 +229,7 @@ def test_filters_and_pages_change_the_list_alone(open_page: OpenPage, cluster: C
     expect(page.get_by_label("Kind")).to_have_value("switchover")
 
 
+@pytest.mark.timeout(900)
 def test_every_page_is_light_to_load(
     open_page: OpenPage, weigh: Callable[[Page, str], int]
 ) -> None:

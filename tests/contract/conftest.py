@@ -7,8 +7,25 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.store import engine
 from tests.fakes.loopback_sshd import LoopbackSshd
 from tests.fakes.postfix_instance import PostfixInstance
+
+PATIENT_MS = 60_000
+
+
+@pytest.fixture
+def busy_timeout_ms() -> int:
+    """How long writers wait for each other: so long that it is their order which is tested."""
+    return PATIENT_MS
+
+
+@pytest.fixture(autouse=True)
+def _patient_databases(monkeypatch: pytest.MonkeyPatch, busy_timeout_ms: int) -> None:
+    """Have databases that are opened from now on wait; PostgreSQL's lock is a statement, too."""
+    statement_ms = max(busy_timeout_ms, engine.STATEMENT_TIMEOUT_MS)
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_MS", busy_timeout_ms)
+    monkeypatch.setattr(engine, "STATEMENT_TIMEOUT_MS", statement_ms)
 
 
 @pytest.fixture(scope="module")

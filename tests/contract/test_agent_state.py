@@ -197,15 +197,17 @@ def test_the_notify_fifo_tells_the_vrrp_state(tmp_path):
     assert keepalived.state is VrrpState.UNKNOWN
     seen: list[VrrpState] = []
     keepalived.watch(lambda: seen.append(keepalived.state))
+    until_s = time.monotonic() + 30
     with keepalived.fifo.open("w") as fifo:
-        for line in (
-            'INSTANCE "relay" BACKUP 100\n',
-            "GROUP x MASTER\n",
-            'INSTANCE "relay" MASTER 100\n',
+        for line, changes in (
+            ('INSTANCE "relay" BACKUP 100\n', 1),
+            ("GROUP x MASTER\n", 1),
+            ('INSTANCE "relay" MASTER 100\n', 2),
         ):
             fifo.write(line)
             fifo.flush()
-            time.sleep(0.1)
+            while len(seen) < changes and time.monotonic() < until_s:
+                time.sleep(0.01)
     assert seen == [VrrpState.BACKUP, VrrpState.MASTER]
 
 

@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from nodeagent import cli
+from nodeagent.adapters import api_client
 from nodeagent.adapters.api_client import ControlPlaneClient, fetch_ca
 from nodeagent.core.agent_api import AGENT_API, TLS_SERVER_NAME
 from nodeagent.core.contract import SwitchoverResult
@@ -65,6 +66,12 @@ def hang_up(request: http.server.BaseHTTPRequestHandler) -> None:
     request.end_headers()
     request.wfile.write(b"{")
     request.close_connection = True
+
+
+@pytest.fixture(autouse=True)
+def _patient_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a server that is a thread beside it the time to take a connection."""
+    monkeypatch.setattr(api_client, "CONNECT_TIMEOUT_S", 30.0)
 
 
 @pytest.fixture

@@ -240,9 +240,15 @@ def test_only_a_process_that_has_read_the_new_files_counts_as_an_answer(relay):
     """One that ran before the reload greets as well, with the old ones."""
     postfix = Postfix(relay.postfix.queue, relay.postfix.config)
     assert relay.banner()
-    before = postfix.pids()
-    with pytest.raises(Refused, match=r"did not answer within 0\.5 s"):
-        wait_for_server(relay.postfix.port, before, within_s=0.5)
+    refused = ""
+    for _ in range(5):  # one that is busy with our last look has the next one answered by another
+        before = postfix.pids()
+        try:
+            wait_for_server(relay.postfix.port, before, within_s=0.5)
+        except Refused as error:
+            refused = str(error)
+            break
+    assert "did not answer within 0.5 s" in refused
     postfix.reload()
     wait_for_server(relay.postfix.port, before)
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from controlplane.errors import Conflict, SetupFailed, Unavailable
 from controlplane.settings import Settings
 from controlplane.store.clock import read_clock_s
-from controlplane.store.engine import Database
+from controlplane.store.engine import BUSY_TIMEOUT_MS, Database
 from controlplane.store.leases import ensure_lease
 from controlplane.store.ownership_tables import LeaseRow
 
@@ -96,6 +96,7 @@ def test_a_broken_statement_is_unavailable_in_one_line(database: Database) -> No
     assert "\n" not in refused.value.detail
 
 
+@pytest.mark.parametrize("busy_timeout_ms", [BUSY_TIMEOUT_MS])
 def test_a_held_write_lock_is_not_waited_for_long(database: Database) -> None:
     """An agent is told within seconds that the database is busy."""
     begun_s = time.monotonic()

@@ -44,7 +44,7 @@ def check_contract(freezer, port: int) -> None:
     finally:
         freezer.thaw()
         freezer.thaw()
-    assert says_220(port, 5)
+    assert says_220(port, 30)
 
 
 def test_the_control_group_of_a_running_postfix_is_found_and_freezes_it(postfix):
@@ -100,7 +100,7 @@ def test_postfix_stop_and_start_are_a_freezer_too(tmp_path_factory):
         freezer.freeze()
         assert Postfix(instance.queue).master_pid() is None
         freezer.thaw()
-        assert says_220(instance.port, 5)
+        assert says_220(instance.port, 30)
     finally:
         instance.stop()
 

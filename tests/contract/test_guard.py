@@ -9,19 +9,27 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from nodeagent.adapters.clock import boot_time_s
 from nodeagent.adapters.guard_client import GuardConnection
 from nodeagent.adapters.postfix import Postfix
 from nodeagent.core.guard_state import ProofKind
 from nodeagent.errors import Refused
+from nodeagent.guard import FREEZE_LIMIT_S
 from tests.fakes.guard_process import GuardProcess
 from tests.fakes.postfix_instance import PostfixInstance
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="Postfix and its freezer need root")
+SOON_S = 30.0
+"""Within it Postfix greets once it goes on; smtpd(8) may have to be started first."""
+TRIES = 5
+_Outcome = TypeVar("_Outcome")
 
 
 @pytest.fixture
@@ -45,7 +53,21 @@ def answers(postfix: PostfixInstance, within_s: float) -> bool:
         return False
 
 
-def wait_until(condition, limit_s: float = 10.0) -> None:
+def unless_overlong(freeze: Callable[[], _Outcome]) -> _Outcome:
+    """Return what a freeze shows; one that the guard ended because we were slow is made anew."""
+    for _ in range(TRIES - 1):
+        with suppress(Refused):
+            return freeze()
+    return freeze()
+
+
+def answers_while_frozen(guard: GuardProcess, postfix: PostfixInstance) -> bool:
+    """Freeze Postfix for a look, and tell whether it says 220."""
+    with guard.client.frozen():
+        return answers(postfix, 0.1)
+
+
+def wait_until(condition, limit_s: float = 60.0) -> None:
     """Wait for a condition, fail after `limit_s`."""
     until_s = time.monotonic() + limit_s
     while not condition():
@@ -72,10 +94,10 @@ def test_the_fence_comes_by_itself_at_the_deadline(guard, postfix):
     postfix.send(2)
     postfix.wait_until_deferred(2)
     guard.client.set_aside("begin anew")
-    guard.prove(0.4)
+    guard.prove(5.0)
     guard.take_back()
     assert len(postfix.ids()) == 2
-    wait_until(lambda: postfix.ids() == set())
+    wait_until(lambda: postfix.ids() == set(), 30)
     assert len(guard.client.pending_ids()) == 2
 
 
@@ -174,29 +196,47 @@ def test_a_start_without_a_proof_sets_everything_aside(guard, postfix):
 def test_a_freeze_stops_postfix_and_its_end_lets_it_go_on(guard, postfix):
     """A client that connects meanwhile waits and is served."""
     answered: list[bool] = []
-    with guard.client.frozen() as freeze:
-        thread = threading.Thread(target=lambda: answered.append(answers(postfix, 5)))
-        thread.start()
-        thread.join(0.1)
-        assert answered == []
-    thread.join(5)
-    assert answered == [True]
-    assert 100 < freeze.length_ms < 400
+
+    def connect_while_frozen() -> tuple[list[bool], float]:
+        answered.clear()
+        thread = threading.Thread(target=lambda: answered.append(answers(postfix, SOON_S)))
+        try:
+            with guard.client.frozen() as freeze:
+                thread.start()
+                thread.join(0.1)
+                early = answered.copy()
+        finally:
+            if thread.is_alive():
+                thread.join(SOON_S)
+        return early, freeze.length_ms
+
+    began_s = boot_time_s()
+    early, length_ms = unless_overlong(connect_while_frozen)
+    assert (early, answered) == ([], [True])
+    assert 100 < length_ms < (boot_time_s() - began_s) * 1000
 
 
 def test_a_killed_holder_of_a_freeze_thaws_postfix_at_once(guard, postfix):
     """P3: a freeze cannot outlive the agent."""
-    connection = GuardConnection(guard.run / "guard.sock")
-    connection.call("freeze")
-    assert not answers(postfix, 0.1)
-    connection.close()
-    assert answers(postfix, 1.0)
+
+    def freeze_in_silence() -> GuardConnection:
+        connection = GuardConnection(guard.run / "guard.sock")
+        connection.call("freeze")
+        if answers(postfix, 0.1):
+            with closing(connection):
+                connection.call("thaw")  # refused where the freeze was overlong
+            pytest.fail("a frozen Postfix answers")
+        return connection
+
+    unless_overlong(freeze_in_silence).close()
+    assert answers(postfix, SOON_S)
 
 
 def test_an_overlong_freeze_is_ended_and_its_snapshot_worth_nothing(guard, postfix):
     """A hung agent holds a freeze no longer than half a second."""
+    assert FREEZE_LIMIT_S == 0.5
     with pytest.raises(Refused, match="before the snapshot"), guard.client.frozen():
-        assert answers(postfix, 2.0)
+        assert answers(postfix, SOON_S)
 
 
 def test_a_killed_guard_leaves_nothing_frozen_after_its_restart(guard, postfix):
@@ -205,7 +245,7 @@ def test_a_killed_guard_leaves_nothing_frozen_after_its_restart(guard, postfix):
     connection.call("freeze")
     guard.kill()
     guard.start()
-    assert answers(postfix, 1.0)
+    assert answers(postfix, SOON_S)
     connection.close()
 
 
@@ -244,9 +284,8 @@ def test_a_restart_of_postfix_alone_fences_nothing_and_the_freezer_finds_the_new
     assert guard.client.status()[0].is_proven
     assert guard.client.pending_ids() == ()
     assert postfix.ids() == ids
-    with guard.client.frozen():
-        assert not answers(postfix, 0.1)
-    assert answers(postfix, 1.0)
+    assert not unless_overlong(lambda: answers_while_frozen(guard, postfix))
+    assert answers(postfix, SOON_S)
     assert guard.client.status()[1].startswith("cgroup")
 
 
@@ -254,12 +293,17 @@ def test_setting_aside_at_the_end_of_a_freeze_leaves_no_gap(guard, postfix):
     """Section 4.6: what was linked is exactly what is pending afterwards."""
     postfix.send(2)
     postfix.wait_until_deferred(2)
-    with guard.client.frozen() as freeze:
-        linked = postfix.ids()
-        freeze.set_aside_at_end("switchover")
+
+    def set_aside_at_end() -> set[str]:
+        with guard.client.frozen() as freeze:
+            linked = postfix.ids()
+            freeze.set_aside_at_end("switchover")
+        return linked
+
+    linked = unless_overlong(set_aside_at_end)
     assert postfix.ids() == set()
     assert set(guard.client.pending_ids()) == linked
-    assert answers(postfix, 1.0)
+    assert answers(postfix, SOON_S)
 
 
 def test_draining_stops_the_queue_manager_and_ends_with_the_connection(guard, postfix):
@@ -337,4 +381,4 @@ def test_a_stopped_agent_cannot_hold_the_guard_up(guard):
     silent.close()
     assert guard.process is not None
     guard.process.send_signal(signal.SIGTERM)
-    assert guard.process.wait(5) == 0
+    assert guard.process.wait(30) == 0

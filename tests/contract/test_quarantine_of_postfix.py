@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import smtplib
-import subprocess
 import threading
 import time
 from collections.abc import Collection, Iterator
@@ -36,6 +35,7 @@ from nodeagent.policy.log_wire import Door
 from nodeagent.policy.model import ACCEPT, Decision, Envelope, Message, Session, Stage, Verdict
 from nodeagent.policy.ports import CannotSay
 from nodeagent.queue_reporter import QueueReporter
+from tests.fakes.milter_postfix import MilterPostfix
 from tests.fakes.postfix_instance import PostfixInstance
 
 NONE: frozenset[str] = frozenset()
@@ -170,18 +170,15 @@ def open_door(policy: HoldsEverything) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
     """Run a Postfix whose every message is judged, whether it comes over SMTP or not."""
-    postfix, policy = PostfixInstance(tmp_path_factory.mktemp("postfix")), HoldsEverything()
-    inbox = Inbox()
-    controller = Controller(inbox, hostname="127.0.0.1", port=postfix.next_hop)
+    policy, inbox = HoldsEverything(), Inbox()
     with open_door(policy) as port:
+        milter = f"inet:127.0.0.1:{port}"
+        settings = (f"smtpd_milters = {milter}", f"non_smtpd_milters = {milter}")
+        postfix = MilterPostfix(tmp_path_factory.mktemp("postfix"), settings=settings)
+        controller = Controller(inbox, hostname="127.0.0.1", port=postfix.next_hop)
         try:
             controller.start()
             postfix.start()
-            milter = f"inet:127.0.0.1:{port}"
-            with (postfix.config / "main.cf").open("a") as config:
-                config.write(f"smtpd_milters = {milter}\nnon_smtpd_milters = {milter}\n")
-            reload = ["postfix", "-c", str(postfix.config), "reload"]
-            subprocess.run(reload, check=True, capture_output=True)
             yield Held(postfix, policy, inbox)
         finally:
             postfix.stop()

@@ -15,6 +15,7 @@ import httpx2
 
 from controlplane.tls import ca_pem
 from nodeagent.core.agent_api import TLS_SERVER_NAME
+from tests.fakes.postfix_instance import free_port
 
 COMMAND = [sys.executable, "-c", "from controlplane.cli import main; main()"]
 START_S = 240.0
@@ -25,9 +26,7 @@ class ControlPlaneProcess:
 
     def __init__(self, state_dir: Path, database_url: str = "") -> None:
         self.state_dir = state_dir
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.environment = os.environ | {
             "RELAY_STATE_DIR": str(state_dir),
             "RELAY_LISTEN": f"127.0.0.1:{self.port}",
@@ -87,7 +86,7 @@ class ControlPlaneProcess:
         """Send bytes that need not be a whole request; return the answer."""
         context = ssl.create_default_context(cadata=ca_pem(self.state_dir))
         with (
-            socket.create_connection(("127.0.0.1", self.port), timeout=10) as plain,
+            socket.create_connection(("127.0.0.1", self.port), timeout=60) as plain,
             context.wrap_socket(plain, server_hostname=TLS_SERVER_NAME) as connection,
         ):
             connection.sendall(request)
@@ -110,4 +109,4 @@ class ControlPlaneProcess:
         """Stop as systemd does; return the exit code."""
         assert self.server is not None
         self.server.send_signal(signal.SIGTERM)
-        return self.server.wait(timeout=20)
+        return self.server.wait(timeout=60)

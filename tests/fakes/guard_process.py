@@ -38,7 +38,7 @@ class GuardProcess:
             [sys.executable, "-c", "from nodeagent.guard import main; main()"],
             env=self._environment,
         )
-        until_s = time.monotonic() + 20
+        until_s = time.monotonic() + 60
         while time.monotonic() < until_s:
             try:
                 self.client.status()

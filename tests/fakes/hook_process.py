@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -56,7 +57,7 @@ class HookProcess:
                 stderr=log,
                 cwd=Path(__file__).parents[2],
             )
-        self.wait_for(control.is_socket)
+        self.wait_for(lambda: _is_listening(control))
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait until it holds, as long as the hook runs."""
@@ -98,6 +99,12 @@ class HookProcess:
             return str(error)
         self.stored.take_offer()
         return ""
+
+
+def _is_listening(path: Path) -> bool:
+    """Tell whether connections are taken there; uvloop binds first, and listens a moment later."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 @contextmanager

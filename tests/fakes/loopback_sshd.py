@@ -64,7 +64,7 @@ class LoopbackSshd:
         command = ["/usr/sbin/sshd", "-D", "-e", "-f", str(self.root / "sshd_config")]
         with (self.root / "sshd.log").open("ab") as log:
             self._process = subprocess.Popen(command, stderr=log)
-        until_s = time.monotonic() + 10
+        until_s = time.monotonic() + 60
         while time.monotonic() < until_s:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=1):
@@ -86,7 +86,9 @@ class LoopbackSshd:
 
     def link(self) -> PeerLink:
         """Return a connection to it."""
-        files = SshFiles(self.root / "id", self.root / "known_hosts", self.run)
+        files = SshFiles(
+            self.root / "id", self.root / "known_hosts", self.run, connect_timeout_s=60
+        )
         return PeerLink(PeerAddress("node-b", "127.0.0.1", "root", self.port), files)
 
     def ssh(self, command: str) -> subprocess.CompletedProcess[str]:

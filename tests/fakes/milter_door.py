@@ -138,7 +138,7 @@ class DoorThread:
         self._is_up = threading.Event()
         self._thread = threading.Thread(target=lambda: self.runs(self._serve()), daemon=True)
         self._thread.start()
-        assert self._is_up.wait(20)
+        assert self._is_up.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:

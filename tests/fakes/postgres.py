@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import uuid
 from pathlib import Path
 
 import psycopg
+
+from tests.fakes.postfix_instance import free_port
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
@@ -25,7 +26,7 @@ class PostgresServer:
         self._bin = BINARIES[-1].parent
         self._home = Path(tempfile.mkdtemp(prefix="relay-pg-", dir="/tmp"))
         self._data = self._home / "data"
-        self.port = _free_port()
+        self.port = free_port()
 
     def start(self) -> None:
         """Make the cluster and wait until it answers."""
@@ -67,9 +68,3 @@ class PostgresServer:
         )
         if done.returncode != 0:
             raise RuntimeError(f"{command[0]} failed: {(self._home / 'errors').read_text()}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -125,5 +125,5 @@ class _Controller(Controller):
     def _trigger_server(self) -> None:
         assert self.server is not None
         address = self.server.sockets[0].getsockname()
-        with socket.create_connection(address, timeout=10) as connection:
+        with socket.create_connection(address, timeout=60) as connection:
             connection.recv(1024)

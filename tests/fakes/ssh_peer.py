@@ -58,7 +58,8 @@ class Peer:
 
     def files(self, identity: Path) -> SshFiles:
         """Return what a node reaches it with."""
-        return SshFiles(identity, self.sshd.root / "known_hosts", self.sshd.run)
+        known_hosts = self.sshd.root / "known_hosts"
+        return SshFiles(identity, known_hosts, self.sshd.run, connect_timeout_s=60)
 
     def ping(self, identity: Path) -> None:
         """Reach the receiver over a fresh connection with this key; raises `Unreachable`."""

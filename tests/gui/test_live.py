@@ -130,10 +130,19 @@ def test_closing_ends_all_viewers() -> None:
 
     async def watch() -> list[list[Any]]:
         broadcaster = Broadcaster(Source("a").read, FAST_S)
-        viewers = [asyncio.create_task(_follow(broadcaster, lambda _: False)) for _ in range(3)]
-        await asyncio.sleep(0.05)
+        seen: list[Any] = []
+        is_seen_by_all = asyncio.Event()
+
+        def go_on(value: Any) -> bool:
+            seen.append(value)
+            if len(seen) == 3:
+                is_seen_by_all.set()
+            return False
+
+        viewers = [asyncio.create_task(_follow(broadcaster, go_on)) for _ in range(3)]
+        await asyncio.wait_for(is_seen_by_all.wait(), 60)
         broadcaster.close()
-        return await asyncio.wait_for(asyncio.gather(*viewers), 5)
+        return await asyncio.wait_for(asyncio.gather(*viewers), 60)
 
     assert asyncio.run(watch()) == [["a"]] * 3
 

@@ -57,7 +57,7 @@ def test_power_loss_keeps_the_disk_and_nothing_else(run: Run) -> None:
 
 def test_power_loss_takes_every_process_and_address_along(run: Run) -> None:
     """No process of the host is left, and its addresses answer no more."""
-    assert can_reach("client", "198.51.100.11", 22)
+    until(lambda: can_reach("client", "198.51.100.11", 22), "sshd runs on node-a", 30)
     group = HostGroup("node-a")
     pids = group.pids()
     assert len(pids) > 2
@@ -137,7 +137,7 @@ def test_a_paused_host_breaks_no_connection(run: Run) -> None:
     """The kernel of a paused host still takes connections, as that of a stopped process does."""
     run("pause", "sink")
     try:
-        assert can_reach("client", "198.51.100.20", 25)
+        until(lambda: can_reach("client", "198.51.100.20", 25), "the sink's kernel answers", 30)
     finally:
         run("resume", "sink")
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.fakes.policy_postfix import PolicyPostfix
+from tests.policy.policies import NOW_S
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +21,13 @@ def policy_postfix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicyP
     instance.start()
     yield instance
     instance.stop()
+
+
+@pytest.fixture
+def standing_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the desk's clock stand still: what is counted by the day begins anew at midnight."""
+    clock = SimpleNamespace(time=lambda: NOW_S, perf_counter=lambda: NOW_S)
+    monkeypatch.setattr("nodeagent.policy.desk.time", clock)
 
 
 @pytest.fixture

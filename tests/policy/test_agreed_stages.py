@@ -57,6 +57,7 @@ def counts(desk: Desk) -> list[int]:
     return [one.count for one in desk.report("").counts]
 
 
+@pytest.mark.usefixtures("standing_clock")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("begun", "now"), list(itertools.product(SETS, SETS)))
 def test_each_mail_of_a_session_is_counted_once(
@@ -78,6 +79,7 @@ def test_each_mail_of_a_session_is_counted_once(
         assert counts(desk) == [3, 3, 3]
 
 
+@pytest.mark.usefixtures("standing_clock")
 @pytest.mark.parametrize("stages", SETS.values(), ids=SETS)
 def test_over_http_the_settings_in_force_say_it(world: World, stages: tuple[Stage, ...]) -> None:
     """A question there belongs to no session, so nothing was agreed."""

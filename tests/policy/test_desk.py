@@ -209,6 +209,7 @@ def test_the_http_door_counts_at_the_stages_that_it_is_asked_at(world: World) ->
     assert verdicts == [Verdict.ACCEPT, Verdict.ACCEPT, Verdict.TEMPFAIL]
 
 
+@pytest.mark.usefixtures("standing_clock")
 def test_what_others_counted_limits_here(world: World) -> None:
     """Told by the control plane; a report that was answered is not told again."""
     world.use(LIMIT)

@@ -26,6 +26,7 @@ from tests.fakes.hook_process import HookProcess, running_hook
 from tests.fakes.milter_client import MilterClient
 from tests.fakes.milter_dialogue import CLIENT, POSTFIX_OFFERS, envelope
 from tests.fakes.milter_postfix import wait_for
+from tests.fakes.postfix_instance import free_port
 from tests.policy.policies import blocked, manifest_of
 
 SENDER = "eve@bad.example"
@@ -246,7 +247,7 @@ def test_a_plugin_that_waits_has_its_mail_put_off_and_nobody_else_s(
     gate: Path, hook: HookProcess, stage: str
 ) -> None:
     """451 after `decision_timeout_s`; other clients and the courier are answered meanwhile."""
-    hook.put(blocked("*@bad.example"), decision_timeout_s=2)
+    hook.put(blocked("*@bad.example"), decision_timeout_s=5)
     with ThreadPoolExecutor(1) as pool:
         if stage == "mail":
             waiting = pool.submit(refusal_at_mail, hook, "slow@good.example")
@@ -291,9 +292,7 @@ def test_counts_are_reported_and_taken_in(hook: HookProcess) -> None:
 
 def test_the_http_door_follows_the_policy(hook: HookProcess) -> None:
     """It opens, judges as the milter does, and closes again."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     http = HttpDoor(is_enabled=True, port=port, token_sha256=TOKEN_SHA256)
     hook.put(blocked("*@bad.example"), http=http)
     assert _ask_over_http(port)["action"] == "reject"

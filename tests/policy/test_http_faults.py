@@ -276,8 +276,9 @@ def test_a_large_question_that_gets_no_turn_has_a_line(
         first = [pool.submit(hook.ask, body) for _ in range(BIG_AT_ONCE)]
         while desk.at_once < BIG_AT_ONCE:
             time.sleep(0.01)
-        monkeypatch.setattr(http_app, "READING_LIMIT_S", 0.5)
+        monkeypatch.setattr(http_app, "READING_LIMIT_S", 3.0)
         assert hook.ask(body).status == 503
+        monkeypatch.setattr(http_app, "READING_LIMIT_S", 30.0)
         desk.is_open.set()
         assert [one.result().status for one in first] == [200] * BIG_AT_ONCE
         assert noted(desk) == [("hook:busy", Verdict.TEMPFAIL)]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from nodeagent.policy.doors import http_protocol
-from nodeagent.policy.doors.http_protocol import MOST_HEADER_BYTES, MOST_WAITING
+from nodeagent.policy.doors.http_protocol import MOST_HEADER_BYTES, MOST_WAITING, PATIENCE_S
 from nodeagent.policy.model import AddHeader, Decision, Verdict
 from tests.fakes.hook_requests import encoded, request
 from tests.fakes.http_hook import BEARER, ServedHook, settings
@@ -36,18 +36,19 @@ def desk() -> DeskTwin:
 
 
 @pytest.fixture
-def hook(desk: DeskTwin) -> Iterator[ServedHook]:
-    """Give the door, open to `BEARER`; at the end it still answers."""
+def hook(desk: DeskTwin, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServedHook]:
+    """Give the door, open to `BEARER`; at the end it still answers who is not `hasty`."""
     with ServedHook(desk, KeeperTwin()) as served:
         yield served
+        monkeypatch.setattr(http_protocol, "PATIENCE_S", PATIENCE_S)
         assert served.ask(ASKED).status == 200
 
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> float:
     """Have little patience; give how much."""
-    monkeypatch.setattr(http_protocol, "PATIENCE_S", 0.3)
-    return 0.3
+    monkeypatch.setattr(http_protocol, "PATIENCE_S", 1.0)
+    return 1.0
 
 
 def connected(hook: ServedHook) -> socket.socket:
@@ -64,15 +65,22 @@ def until_closed(client: socket.socket) -> bytes:
     return got
 
 
+def some(client: socket.socket) -> bytes:
+    """Return what comes next; an end is a failure."""
+    chunk = client.recv(65_536)
+    assert chunk, "the connection was closed before the answer was whole"
+    return chunk
+
+
 def one_answer(client: socket.socket) -> bytes:
     """Return one answer, head and body."""
     got = b""
     while b"\r\n\r\n" not in got:
-        got += client.recv(65_536)
+        got += some(client)
     head, _, body = got.partition(b"\r\n\r\n")
     length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
     while len(body) < length:
-        body += client.recv(65_536)
+        body += some(client)
     return head.split(b"\r\n")[0] + b" " + body
 
 
@@ -83,7 +91,8 @@ def one_answer(client: socket.socket) -> bytes:
 def test_who_connects_and_sends_no_request_is_cut_off(hook: ServedHook, sent: bytes) -> None:
     """Else a stranger takes all descriptors, and with them the milter's, with a few packets."""
     with connected(hook) as client:
-        client.sendall(sent)
+        with contextlib.suppress(*CUT_OFF):
+            client.sendall(sent)
         assert until_closed(client) == b""
 
 
@@ -93,11 +102,11 @@ def test_who_connects_and_sends_no_request_is_cut_off(hook: ServedHook, sent: by
 def test_dripping_buys_no_time(hook: ServedHook, before: bytes, drop: bytes) -> None:
     """Neither at the first request nor behind one that was answered."""
     with connected(hook) as client:
-        client.sendall(before)
         if before:
+            client.sendall(before)
             assert one_answer(client).startswith(b"HTTP/1.1 200")
-        if drop != b"\r\n":
-            client.sendall(b"GET / HTTP/1.1\r\nX-B: ")
+        with contextlib.suppress(*CUT_OFF):
+            client.sendall(b"" if drop == b"\r\n" else b"GET / HTTP/1.1\r\nX-B: ")
         client.settimeout(0.05)
         until_s = time.monotonic() + 60
         is_open = True
@@ -116,7 +125,7 @@ def test_a_decision_may_take_longer_than_a_head(
     hook: ServedHook, desk: DeskTwin, hasty: float
 ) -> None:
     """Patience is for those who have to send something."""
-    desk.is_slow, desk.delay_s = True, 4 * hasty
+    desk.is_slow, desk.delay_s = True, 2 * hasty
     assert hook.ask(ASKED).code == 550
     with connected(hook) as client:
         client.sendall(WHOLE[:-1])
@@ -131,7 +140,7 @@ def test_a_connection_may_rest_between_two_questions(hook: ServedHook, hasty: fl
         for _ in range(3):
             client.sendall(WHOLE)
             assert one_answer(client).startswith(b"HTTP/1.1 200")
-            time.sleep(3 * hasty)
+            time.sleep(2 * hasty)
 
 
 ENDLESS = {
@@ -211,7 +220,7 @@ def test_who_does_not_read_his_answers_is_cut_off(hook: ServedHook, desk: DeskTw
         client.sendall(question * MOST_WAITING)
         server = hook.door._server
         assert server is not None
-        wait_for(lambda: server.server_state.connections)
+        wait_for(lambda: desk.asked)
         wait_for(lambda: not server.server_state.connections)
     desk.decision = Decision()
 

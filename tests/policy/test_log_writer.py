@@ -75,8 +75,9 @@ def test_a_line_that_must_be_there_takes_those_before_it_along(spool: LogSpool) 
     assert kept(spool) == [1, 2]
 
 
-def test_what_waits_is_written_at_the_end(spool: LogSpool) -> None:
+def test_what_waits_is_written_at_the_end(spool: LogSpool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopping loses nothing."""
+    monkeypatch.setattr(log_writer, "RETRY_S", 60.0)  # it waits so long for the thread
     writer = LogWriter(spool)
     writer.start()
     writer.note(line(1))

@@ -28,7 +28,7 @@ OUTCOMES = {
     "tempfail": "451 4.7.1 Service unavailable - try again later",
     "quarantine": "held",
 }
-TIMES = "-o milter_connect_timeout=2s -o milter_command_timeout=2s -o milter_content_timeout=2s"
+TIMES = "-o milter_connect_timeout=5s -o milter_command_timeout=5s -o milter_content_timeout=5s"
 
 
 @dataclass

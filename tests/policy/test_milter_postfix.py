@@ -72,7 +72,7 @@ def whole_relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
     settings = (
         f"smtpd_milters = unix:{socket_file}",
         "milter_default_action = reject",
-        "milter_command_timeout = 3s",
+        "milter_command_timeout = 6s",
         "message_size_limit = 50000000",
         "smtputf8_enable = yes",
         "inet_protocols = all",
@@ -428,8 +428,8 @@ def slow(asked: Question, stage: Stage, delay_s: float):
 
 @pytest.mark.parametrize("stage", [Stage.RCPT, Stage.DATA])
 def test_a_slow_decision_outlasts_the_time_that_postfix_waits(relay: Relay, stage: Stage) -> None:
-    """`milter_command_timeout` is 3 s here, the decision takes 5 s, progress comes each second."""
-    relay.policy.rule = lambda asked: slow(asked, stage, 5.0)
+    """`milter_command_timeout` is 6 s here, the decision takes 8 s, progress comes each second."""
+    relay.policy.rule = lambda asked: slow(asked, stage, 8.0)
     relay.policy.settings = judging(decision_timeout_s=60)
     with pytest.raises((smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError), match="a while"):
         relay.send()

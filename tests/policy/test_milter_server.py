@@ -129,12 +129,18 @@ def test_nothing_is_read_while_a_decision_is_pending(door: DoorThread) -> None:
 
 def test_progress_is_told_while_a_decision_is_pending(tmp_path: Path) -> None:
     """Postfix begins its time limit anew with each."""
-    policy = ScriptedPolicy(lambda _question: later(REFUSED, 0.5))
+    policy = ScriptedPolicy(settings=judging(decision_timeout_s=60))
     limits = Limits(progress_s=0.05)
     with (
         DoorThread(tmp_path / "m", policy, limits) as door,
         MilterClient(door.path) as client,
     ):
+
+        async def refuse_after_progress() -> Decision:
+            await asyncio.to_thread(wait_for, lambda: client.progress >= 2, 30)
+            return REFUSED
+
+        policy.rule = lambda _question: refuse_after_progress()
         assert client.begin(CLIENT) == [wire.ReplyCode("550 5.7.1 no")]
         assert client.progress >= 2
 

@@ -16,7 +16,7 @@ from controlplane.core.render import render
 from controlplane.core.spec import ClusterSpec
 from tests.render.specs import by_path
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 def ip(*arguments: str) -> str:
@@ -149,7 +149,7 @@ class Host:
         for process in reversed(self._processes):
             process.terminate()
         for process in self._processes:
-            process.wait(10)
+            process.wait(60)
 
 
 def _command_line(pid: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import smtplib
 import subprocess
 import time
@@ -66,7 +67,7 @@ class RenderedPostfix(PostfixInstance):
 
     def connect(self, source: str = TRUSTED_CLIENT) -> smtplib.SMTP:
         """Open a session from one of the loopback addresses."""
-        return smtplib.SMTP("127.0.0.1", self.port, timeout=20, source_address=(source, 0))
+        return smtplib.SMTP("127.0.0.1", self.port, timeout=60, source_address=(source, 0))
 
     def reply(self, sender: str, recipient: str, source: str = TRUSTED_CLIENT) -> tuple[int, str]:
         """Return what RCPT TO is answered with."""
@@ -84,6 +85,13 @@ class RenderedPostfix(PostfixInstance):
         message.set_content("text\n")
         with self.connect() as client:
             client.send_message(message, sender, [recipient])
+
+    def deferred_senders(self) -> set[str]:
+        """Return whose mail is deferred, as postqueue(1) says."""
+        command = ["postqueue", "-c", str(self.config), "-j"]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        mails = [json.loads(line) for line in told.splitlines()]
+        return {mail["sender"] for mail in mails if mail["queue_name"] == "deferred"}
 
 
 @dataclass(frozen=True)
@@ -148,7 +156,7 @@ def log_of(postfix: RenderedPostfix) -> str:
 
 def wait_for(condition: Callable[[], bool], what: Callable[[], str]) -> None:
     """Wait for something that Postfix does in its own time."""
-    until_s = time.monotonic() + 20
+    until_s = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < until_s, what()
         time.sleep(0.05)

@@ -83,21 +83,23 @@ def test_local_clients_are_judged_by_every_filter(tmp_path: Path) -> None:
     ]
 
 
-def test_what_was_judged_is_not_judged_again(tmp_path: Path) -> None:
+def test_what_was_judged_is_not_judged_again(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The ways back into Postfix are on the loopback, too; all else there is judged."""
+    root: Path = tmp_path_factory.mktemp("pf")  # a socket's name has to be short
     ports = {service: free_port() for service in (SEND_PORT, HOLD_PORT)}
     services = [
         f"127.0.0.1:{port} inet n - n - - smtpd "
         + " ".join(f"-o {option}" for option in milter_options(str(service)))
         for service, port in ports.items()
     ]
-    socket_file = tmp_path / "milter.sock"
-    local = f"{{ unix:{socket_file}, {TIMES}, default_action=tempfail }}"
+    socket_file = root / "milter.sock"
+    patient = TIMES.replace("=1s", "=30s")
+    local = f"{{ unix:{socket_file}, {patient}, default_action=tempfail }}"
     settings = (
         f"smtpd_milters = unix:{socket_file}",
         f"smtpd_milter_maps = inline:{{ {{ 127.0.0.1 = {local} }} }}",
     )
-    postfix = MilterPostfix(tmp_path, settings=settings, services=tuple(services))
+    postfix = MilterPostfix(root, settings=settings, services=tuple(services))
     with DoorThread(socket_file) as door:
         refusal = Decision(Verdict.REJECT, Reply(550, "5.7.1", "no"))
         door.policy.rule = lambda asked: refusal if asked.stage is Stage.MAIL else ACCEPT

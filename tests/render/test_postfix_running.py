@@ -177,8 +177,8 @@ def test_banner_comes_at_once_without_a_resolver(postfix: RenderedPostfix) -> No
     """No name lookup stands between a client and its banner."""
     begun_s = time.monotonic()
     with postfix.connect(STRANGER):
-        assert time.monotonic() - begun_s < 2
-    assert "unknown[127.0.0.9]" in log_of(postfix)
+        assert time.monotonic() - begun_s < 4.5  # a resolver's first timeout is 5 s
+    wait_for(lambda: "unknown[127.0.0.9]" in log_of(postfix), lambda: log_of(postfix)[-2000:])
 
 
 def test_recipient_domain_goes_to_its_next_hop_without_credentials(
@@ -209,12 +209,15 @@ def test_route_that_demands_tls_waits_for_it(postfix: RenderedPostfix, provider:
     """The same next hop, another TLS mode: nothing is sent in clear, the message stays queued."""
     postfix.submit("a@other.tld", "b@elsewhere.tld")
     wait_for(lambda: bool(postfix.ids("deferred")), lambda: log_of(postfix)[-2000:])
-    assert "TLS is required, but was not offered" in log_of(postfix)
+    said = "TLS is required, but was not offered"
+    wait_for(lambda: said in log_of(postfix), lambda: log_of(postfix)[-2000:])
     assert not [one for one in provider.deliveries if one.sender == "a@other.tld"]
     assert all(is_queue_id(name) for name in postfix.ids("deferred"))
 
 
-def test_relay_with_ipv6_addresses_runs(mailstore: NextHop, tmp_path: Path) -> None:
+def test_relay_with_ipv6_addresses_runs(
+    mailstore: NextHop, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Postfix takes the cluster's IPv6 addresses for its own, and delivers."""
     nodes = tuple(
         node.model_copy(update={"address": f"2001:db8::{number}"})
@@ -223,7 +226,7 @@ def test_relay_with_ipv6_addresses_runs(mailstore: NextHop, tmp_path: Path) -> N
     vips = (VipSpec(address="2001:db8::100", virtual_router_id=6),)
     domain = RecipientDomain(name="example.com", next_hop="127.0.0.1", port=mailstore.port)
     spec = pair(nodes=nodes, vips=vips, recipient_domains=(domain,))
-    instance = RenderedPostfix(tmp_path, spec=spec)
+    instance = RenderedPostfix(tmp_path_factory.mktemp("pf"), spec=spec)
     instance.start()
     try:
         assert delivered(instance, mailstore, "a@six.tld", "b@example.com").sender == "a@six.tld"
@@ -235,7 +238,7 @@ def test_relay_with_ipv6_addresses_runs(mailstore: NextHop, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("limit_s", [1, 8_640_000])
 def test_queue_manager_takes_the_limits_of_its_times(
-    mailstore: NextHop, tmp_path: Path, limit_s: int
+    mailstore: NextHop, tmp_path_factory: pytest.TempPathFactory, limit_s: int
 ) -> None:
     """What validation lets through at either end starts, delivers, and is not adjusted."""
     times = QueueSpec(
@@ -246,7 +249,8 @@ def test_queue_manager_takes_the_limits_of_its_times(
         queue_run_delay_s=limit_s,
     )
     domain = RecipientDomain(name="example.com", next_hop="127.0.0.1", port=mailstore.port)
-    instance = RenderedPostfix(tmp_path, spec=pair(recipient_domains=(domain,), queue=times))
+    spec = pair(recipient_domains=(domain,), queue=times)
+    instance = RenderedPostfix(tmp_path_factory.mktemp("pf"), spec=spec)
     instance.start()
     try:
         assert delivered(instance, mailstore, "a@b.tld", "b@example.com").sender == "a@b.tld"
@@ -264,26 +268,28 @@ def test_killed_queue_manager_is_back_for_the_next_message(
     kill_queue_manager(postfix)
     begun_s = time.monotonic()
     delivered(postfix, provider, "a@allowed.tld", "b@elsewhere.tld")
-    assert time.monotonic() - begun_s < 10
+    assert time.monotonic() - begun_s < 30
 
 
 def test_killed_queue_manager_comes_back_without_mail(postfix: RenderedPostfix) -> None:
     """Its own wakeup starts it again: old mail does not wait for new mail."""
-    kill_queue_manager(postfix)
-    wait_for(lambda: not has_queue_manager(postfix), lambda: "it was not killed")
-    wait_for(lambda: has_queue_manager(postfix), lambda: log_of(postfix)[-2000:])
+    killed = kill_queue_manager(postfix)
+    wait_for(lambda: not queue_managers(postfix) & killed, lambda: "it was not killed")
+    wait_for(lambda: bool(queue_managers(postfix)), lambda: log_of(postfix)[-2000:])
 
 
-def has_queue_manager(postfix: RenderedPostfix) -> bool:
-    """Tell whether the queue manager runs."""
+def queue_managers(postfix: RenderedPostfix) -> set[int]:
+    """Return the pid of the queue manager, if it runs."""
     running = Postfix(postfix.queue, postfix.config).deliverers()
-    return any(name == "qmgr" for _, name in running)
+    return {pid for pid, name in running if name == "qmgr"}
 
 
-def kill_queue_manager(postfix: RenderedPostfix) -> None:
-    """Kill the queue manager as the lease guard does."""
-    assert has_queue_manager(postfix)
+def kill_queue_manager(postfix: RenderedPostfix) -> set[int]:
+    """Kill the queue manager as the lease guard does; return its pid."""
+    before = queue_managers(postfix)
+    assert before
     Postfix(postfix.queue, postfix.config).signal_deliverers(signal.SIGKILL, only="qmgr")
+    return before
 
 
 def test_nothing_was_logged_as_wrong(postfix: RenderedPostfix) -> None:
