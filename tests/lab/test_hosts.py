@@ -78,7 +78,7 @@ def test_power_loss_takes_a_paused_host_too(run: Run) -> None:
 
 def test_power_loss_ends_processes_that_something_in_the_host_froze(run: Run) -> None:
     """Postfix frozen by the agent at the moment of the power loss dies as well."""
-    until(lambda: can_reach("client", "198.51.100.11", 25), "Postfix runs on node-a", 30)
+    until(lambda: can_reach("node-a", "127.0.0.1", 25), "Postfix runs on node-a", 30)
     for root in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")):
         freezer = root / CGROUP_NAME / "node-a/postfix/cgroup.freeze"
         if freezer.exists():
@@ -86,7 +86,7 @@ def test_power_loss_ends_processes_that_something_in_the_host_froze(run: Run) ->
     run("kill", "node-a")
     assert HostGroup("node-a").pids() == set()
     run("boot", "node-a")
-    until(lambda: can_reach("client", "198.51.100.11", 25), "Postfix runs again", 30)
+    until(lambda: can_reach("node-a", "127.0.0.1", 25), "Postfix runs again", 30)
 
 
 def test_every_boot_has_its_own_boot_id(run: Run) -> None:
@@ -216,13 +216,13 @@ def _command_lines(host: str) -> str:
 
 def test_a_clean_reboot_stops_services_before_it_boots(run: Run) -> None:
     """Postfix is stopped by its own command, not killed, and runs again afterwards."""
-    until(lambda: can_reach("client", "198.51.100.11", 25), "Postfix runs on node-a", 30)
+    until(lambda: can_reach("node-a", "127.0.0.1", 25), "Postfix runs on node-a", 30)
     before = hosts.pid_of(HOSTS["node-a"])
     run("reboot", "node-a")
     assert hosts.pid_of(HOSTS["node-a"]) not in {None, before}
     log = (HOSTS["node-a"].logs / "mail.log").read_text()
     assert re.search(r"stopping the Postfix mail system.*\n.*terminating on signal 15", log)
-    until(lambda: can_reach("client", "198.51.100.11", 25), "Postfix runs again", 30)
+    until(lambda: can_reach("node-a", "127.0.0.1", 25), "Postfix runs again", 30)
 
 
 @pytest.mark.parametrize(

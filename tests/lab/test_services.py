@@ -92,7 +92,7 @@ def test_postfix_has_a_control_group_without_the_guard(run: Run) -> None:
     """What freezes Postfix's own group leaves the guard running."""
     del run
     lab = Lab()
-    until(lambda: can_reach("client", "198.51.100.11", 25), "Postfix runs", 30)
+    until(lambda: can_reach("node-a", "127.0.0.1", 25), "Postfix runs", 30)
     postfix, guard = set(lab.pids("node-a", "postfix")), set(lab.pids("node-a", "guard"))
     assert postfix
     assert guard
