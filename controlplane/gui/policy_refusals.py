@@ -172,6 +172,7 @@ FIELDS: Final = (
 )
 """What fields of any form are refused with before the sentences above are looked for."""
 TRIALS: Final = (
+    N_("At CONNECT only the HTTP hook asks about 127.0.0.1: keepalived checks Postfix from there."),
     N_("A node looks up nothing here: the client is trusted, has logged in, or has no address."),
     N_("%(check)s is switched off, so what was assumed of it does not count."),
     N_("%(check)s is switched on, but no DNS is asked here: assume a result to try its rules."),

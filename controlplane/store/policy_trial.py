@@ -26,7 +26,7 @@ from nodeagent.policy.model import Envelope, Session
 class Tried:
     """What would happen at each stage, by which revision, and what that revision leaves out.
 
-    `notes` say what to know of SPF, DKIM and DMARC, which were assumed or left out.
+    `notes` say what was assumed or left out, and where the doors differ.
     """
 
     trials: tuple[Trial, ...]

@@ -25,7 +25,7 @@ from controlplane.core.policy_drafts import (
 from controlplane.gui.language import Localizer
 from controlplane.gui.sentences import translate_sentence
 from nodeagent.policy.document import HttpDoor, PolicySettings
-from nodeagent.policy.engine.trying import NOT_ASKED, SWITCHED_OFF, TRUSTED
+from nodeagent.policy.engine.trying import HEALTH_CHECKED, NOT_ASKED, SWITCHED_OFF, TRUSTED
 from nodeagent.policy.engine.words import pattern_problem
 from tests.gui.conftest import post
 
@@ -152,6 +152,7 @@ def test_categories_and_their_stage(sentence: str) -> None:
 def test_notes_of_a_trial() -> None:
     """The names of the checks stay."""
     in_german(TRUSTED)
+    assert "127.0.0.1" in in_german(HEALTH_CHECKED)
     for pattern in (SWITCHED_OFF, NOT_ASKED):
         assert in_german(pattern % {"check": "DMARC"}).startswith("DMARC ")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from nodeagent.policy.engine.authentication import (
 )
 from nodeagent.policy.engine.case import Given
 from nodeagent.policy.engine.trying import (
+    HEALTH_CHECKED,
     NOT_ASKED,
     SWITCHED_OFF,
     explain,
@@ -34,6 +36,7 @@ from nodeagent.policy.engine.trying import (
 from nodeagent.policy.engine.trying import TRUSTED as TRUSTED_CLIENT
 from nodeagent.policy.model import (
     ACCEPT,
+    Client,
     Decision,
     Envelope,
     Fired,
@@ -229,6 +232,15 @@ def test_nothing_is_assumed_where_a_node_looks_up_nothing(session: Session) -> N
     assert looked_up(session, policy, FORGED) is None
     assert notes_of(session, policy, FORGED) == (TRUSTED_CLIENT,)
     assert notes_of(session, policy, None) == ()
+
+
+@pytest.mark.parametrize(
+    ("address", "notes"), [("127.0.0.1", (HEALTH_CHECKED,)), ("127.0.0.2", ())]
+)
+def test_the_notes_say_where_the_doors_differ(address: str, notes: tuple[str, ...]) -> None:
+    """Of the address that keepalived checks from, and of no neighbour."""
+    session = Session(Client(ip_address(address)))
+    assert notes_of(session, policy_of(), None) == notes
 
 
 def test_the_notes_say_what_counts_and_what_is_missing() -> None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, auto
-from ipaddress import IPv4Address
 from typing import Any, ClassVar, Final
 
 from nodeagent.policy.codecs import milter_packets as wire
@@ -40,6 +39,7 @@ from nodeagent.policy.model import (
     Stage,
     Verdict,
 )
+from nodeagent.policy.places import HEALTH_CHECK
 from nodeagent.policy.ports import Unjudged, unjudged
 
 NOTHING: Final[tuple[Packet, ...]] = ()
@@ -47,8 +47,6 @@ GO_ON: Final[tuple[Packet, ...]] = (wire.Continue(),)
 ACCEPTED: Final[tuple[Packet, ...]] = (wire.Accept(),)
 SKIP: Final[tuple[Packet, ...]] = (wire.Skip(),)
 CODES_WITH_MACROS: Final = frozenset({wire.Helo.code, wire.Mail.code, wire.EndOfMessage.code})
-HEALTH_CHECK: Final = IPv4Address("127.0.0.1")
-"""Whence keepalived asks for Postfix's greeting: refused or late, it would take the VIP away."""
 NO_MACROS: Final = wire.Macros(b"\0")
 
 

@@ -26,6 +26,7 @@ from nodeagent.policy.model import (
     Stage,
     Verdict,
 )
+from nodeagent.policy.places import HEALTH_CHECK
 from nodeagent.policy.raw_message import from_bytes
 
 _DONE: Final = {
@@ -47,6 +48,9 @@ TRUSTED: Final = (
     "A node looks up nothing here: the client is trusted, has logged in, or has no address."
 )
 SWITCHED_OFF: Final = "%(check)s is switched off, so what was assumed of it does not count."
+HEALTH_CHECKED: Final = (
+    "At CONNECT only the HTTP hook asks about 127.0.0.1: keepalived checks Postfix from there."
+)
 NOT_ASKED: Final = (
     "%(check)s is switched on, but no DNS is asked here: assume a result to try its rules."
 )
@@ -98,7 +102,14 @@ def looked_up(
 def notes_of(
     session: Session, policy: CompiledPolicy, assumed: AuthenticationResults | None
 ) -> tuple[str, ...]:
-    """Return what to know of SPF, DKIM and DMARC in this trial, a sentence each."""
+    """Return what to know of this trial beside its rules, a sentence each."""
+    about_client = (HEALTH_CHECKED,) if session.client.ip == HEALTH_CHECK else ()
+    return about_client + _notes_of_lookups(session, policy, assumed)
+
+
+def _notes_of_lookups(
+    session: Session, policy: CompiledPolicy, assumed: AuthenticationResults | None
+) -> tuple[str, ...]:
     settings, wanted = policy.settings, assumed or AuthenticationResults()
     each = (
         ("SPF", settings.spf.is_enabled, wanted.spf is not None),
