@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import Final
 
+from controlplane.core.category_domains import ALIASES, category_domains
 from controlplane.core.names import (
     Network,
     NextHop,
@@ -144,7 +145,8 @@ class KeepalivedContext:
 def postfix_context(spec: ClusterSpec, node: NodeSpec) -> PostfixContext:
     """Compute what Postfix's files show; the spec is valid, or BadValue is raised."""
     hostname = hostname_of(spec, node)
-    aliases = () if spec.postmaster is None else _aliases(hostname, spec.postmaster)
+    recipient_domains = {parse_domain_pattern(domain.name) for domain in spec.recipient_domains}
+    of_categories = category_domains(spec, recipient_domains)
     return PostfixContext(
         hostname=hostname,
         domain=parse_domain(spec.domain),
@@ -159,8 +161,8 @@ def postfix_context(spec: ClusterSpec, node: NodeSpec) -> PostfixContext:
         filters=_filters(spec.milters),
         transports=_transports((*spec.recipient_domains, *spec.routes)),
         trusted_networks=_trusted_networks(spec),
-        node_aliases=aliases,
-        recipient_domains=_recipient_entries(spec.recipient_domains),
+        node_aliases=_aliases(spec.postmaster, hostname, of_categories),
+        recipient_domains=_recipient_entries(recipient_domains, of_categories),
         transport=tuple(
             sorted((*_transport_entries(spec.recipient_domains), *_list_entries(spec.milters)))
         ),
@@ -218,9 +220,15 @@ def _inet_protocols(spec: ClusterSpec) -> str:
     return InetProtocols.ALL.value if has_ipv6(spec) else InetProtocols.IPV4.value
 
 
-def _aliases(hostname: str, postmaster: str) -> tuple[Entry, ...]:
+def _aliases(
+    postmaster: str | None, hostname: str, domains_of_categories: Iterable[str]
+) -> tuple[Entry, ...]:
+    if postmaster is None:
+        return ()
     address = parse_sender(postmaster)
-    return tuple((f"{name}@{hostname}", address) for name in NODE_ALIASES)
+    names = [f"{name}@{hostname}" for name in NODE_ALIASES]
+    names += [f"{name}@{domain}" for domain in domains_of_categories for name in ALIASES]
+    return tuple((name, address) for name in names)
 
 
 def _trusted_networks(spec: ClusterSpec) -> tuple[str, ...]:
@@ -253,8 +261,8 @@ def _destination(hop: NextHop, port: int) -> str:
     return f"[{hop.host}]:{port}"
 
 
-def _recipient_entries(domains: Iterable[RecipientDomain]) -> tuple[Entry, ...]:
-    return tuple(sorted((parse_domain_pattern(domain.name), "relay") for domain in domains))
+def _recipient_entries(domains: Iterable[str], of_categories: Iterable[str]) -> tuple[Entry, ...]:
+    return tuple(sorted((domain, DEFAULT_TRANSPORT) for domain in (*domains, *of_categories)))
 
 
 def _transport_entries(domains: Iterable[RecipientDomain]) -> tuple[Entry, ...]:

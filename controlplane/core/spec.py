@@ -187,6 +187,7 @@ class ClusterSpec(Spec):
     queue: QueueSpec = Field(default_factory=QueueSpec)
     vrrp: VrrpSpec = Field(default_factory=VrrpSpec)
     milters: MiltersSpec = Field(default_factory=MiltersSpec)
+    category_domains: tuple[str, ...] = ()  # in which the mail policy has a category
     timings: Timings = Field(default_factory=Timings)
     tls: TlsSpec | None = None  # None: STARTTLS is not offered
 

@@ -33,7 +33,9 @@ from controlplane.store.cluster_tables import CLUSTER_ID, CertificateRow, Cluste
 from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.nouns import ALL_NOUNS, DOMAINS, ItemT, Noun
+from controlplane.store.policy_tables import CategoryRow
 from controlplane.store.spec_problems import new_problems
+from nodeagent.policy.engine.values import domain_of
 
 
 class ClusterStore:
@@ -74,7 +76,9 @@ class ClusterStore:
             if with_domains or noun is not DOMAINS
         }
         shared = read_settings(session).model_dump(exclude=set(NOT_RENDERED))
-        return ClusterSpec(**shared, **lists, tls=self.read_tls(session))
+        categories = _category_domains(session) if with_domains else ()
+        tls = self.read_tls(session)
+        return ClusterSpec(**shared, **lists, category_domains=categories, tls=tls)
 
     def read_tls(self, session: Session) -> TlsSpec | None:
         """Return the certificate of SMTP with its key."""
@@ -234,6 +238,11 @@ def read_revision(session: Session) -> int:
 def node_names(session: Session) -> list[str]:
     """Return the names of all nodes, in their order."""
     return list(session.execute(select(col(NodeRow.name)).order_by(col(NodeRow.name))).scalars())
+
+
+def _category_domains(session: Session) -> tuple[str, ...]:
+    addresses = session.execute(select(col(CategoryRow.address))).scalars()
+    return tuple(sorted({domain_of(address) for address in addresses}))
 
 
 def _columns_of(noun: Noun[Any]) -> Any:

@@ -64,6 +64,20 @@ def test_applying_numbers_assigns_and_audits(pair: TestClient) -> None:
     assert entry["after"]["sha256"] == version["sha256"]
 
 
+def test_a_category_in_a_domain_of_its_own_is_a_change_to_apply(pair: TestClient) -> None:
+    """Postfix takes mail for it once that is applied; another category there changes no file."""
+    assert pair.patch(f"{API}/cluster", json={"milters": {"policy": True}}).status_code == 200
+    assert _apply(pair, reason="ask the hook").status_code == 201
+    assert _changed_paths(pair) == set()
+    for name in ("news", "talk"):
+        category = {"address": f"{name}@lists.example.net"}
+        assert pair.post(f"{API}/mail-security/categories", json=category).status_code == 201
+        path = "/etc/postfix/relay/recipient_domains.map"
+        assert _changed_paths(pair) == {(node, path) for node in ("node-a", "node-b")}
+    assert _apply(pair, reason="take its mail").status_code == 201
+    assert _changed_paths(pair) == set()
+
+
 def test_the_agent_gets_exactly_what_was_applied(
     pair: TestClient, sqlite_database: Database, app: FastAPI
 ) -> None:

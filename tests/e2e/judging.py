@@ -24,10 +24,15 @@ AS_EVER: Final = {
 }
 
 
-def speak(lab: Lab, *more: str, sender: str = SENDER, to: str = RECIPIENT) -> str:
-    """Send one mail with swaks through the VIP and give the dialogue, however it ends."""
+def speak(
+    lab: Lab, *more: str, sender: str = SENDER, to: str = RECIPIENT, host: str = "client"
+) -> str:
+    """Send one mail with swaks through the VIP and give the dialogue, however it ends.
+
+    Of the hosts "client" is in a trusted network, "sink" is a stranger.
+    """
     words = ("--server", VIP, "--from", sender, "--to", to, *more)
-    return lab.execute("client", "sh", "-c", 'swaks "$@" 2>&1; true', "swaks", *words)
+    return lab.execute(host, "sh", "-c", 'swaks "$@" 2>&1; true', "swaks", *words)
 
 
 def is_taken(said: str) -> bool:

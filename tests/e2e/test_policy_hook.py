@@ -13,6 +13,7 @@ from tests.e2e.driver import Lab, until
 from tests.e2e.judging import (
     POLICY,
     SENDER,
+    apply,
     ask_http,
     delivered,
     heard,
@@ -139,6 +140,23 @@ def test_a_category_reaches_every_subscriber_once(judged: Lab) -> None:
     said = speak(judged, sender="stranger@elsewhere.example", to="news@example.com")
     assert not is_taken(said)
     assert not is_taken(speak(judged, to="nonews@list.relay.invalid"))
+
+
+def test_strangers_reach_a_category_in_a_domain_of_its_own(judged: Lab) -> None:
+    """From the next apply on; of its other addresses the hook says that there are none."""
+    api = judged.api()
+    news = "news@lists.example.net"
+    api.call("POST", f"{POLICY}/categories", {"address": news, "posting": "anybody"})
+    api.call("PUT", f"{POLICY}/categories/{news}/subscriptions/one@example.com", {})
+    wait_for_policy(judged)
+    assert "Relay access denied" in speak(judged, to=news, host="sink")
+    apply(judged, "take mail for the domain of a category")
+    identity = uuid.uuid4().hex
+    header = ("--header", f"X-Relay-Test-Id: {identity}")
+    assert is_taken(speak(judged, *header, to=news, host="sink"))
+    until(lambda: len(delivered(identity)) == 1, "the subscriber has it", 60)
+    assert "<** 550 5.1.1" in speak(judged, to="nobody@lists.example.net", host="sink")
+    assert "Relay access denied" in speak(judged, to="a@elsewhere.example", host="sink")
 
 
 def test_the_http_door_judges_as_the_milter_does(judged: Lab) -> None:
