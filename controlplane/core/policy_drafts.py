@@ -128,7 +128,9 @@ class CategoryDraft(Draft):
     """An address that stands for its subscribers."""
 
     address: Annotated[str, StringConstraints(max_length=1000)] = Field(
-        description="Mail to it goes to each subscriber.", examples=["news@example.com"]
+        description="Mail to it goes to each subscriber. If its domain is no recipient domain,"
+        " Postfix takes its mail from the next apply on.",
+        examples=["news@example.com"]
     )
     name: Line = Field(default="", max_length=100, description="As `List-Id` shows it.")
     posting: Posting = Field(default=Posting.SUBSCRIBERS, description="Who may write to it.")

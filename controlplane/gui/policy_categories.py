@@ -37,7 +37,10 @@ FORM: Final = Form(
         Field(
             "address",
             N_("Address"),
-            hint=N_("Mail to it goes to every subscriber, once."),
+            hint=N_(
+                "Mail to it goes to every subscriber, once. If its domain is no recipient domain,"
+                " apply the configuration then: Postfix takes its mail from there on."
+            ),
             is_required=True,
             attributes={"autocomplete": "off", "maxlength": "320"},
         ),
