@@ -33,8 +33,13 @@ def to_bytes(message: Message) -> bytes:
 
     The caller sees to it that the message is whole.
     """
+    return head_of(message) + message.body
+
+
+def head_of(message: Message) -> bytes:
+    """Return what stands before the body: the headers and an empty line."""
     head = "".join(f"{name}:{value}\r\n" for name, value in message.headers)
-    return head.encode("utf-8", "surrogateescape") + b"\r\n" + message.body
+    return head.encode("utf-8", "surrogateescape") + b"\r\n"
 
 
 def from_bytes(raw: bytes, *, queue_id: str | None = None) -> Message:

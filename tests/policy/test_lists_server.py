@@ -8,7 +8,9 @@ import smtplib
 import socket
 import stat
 import subprocess
-from collections.abc import Iterator
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ import uvloop
 from nodeagent.errors import BrokenState
 from nodeagent.policy.codecs.list_headers import Subscriber
 from nodeagent.policy.document import Category
+from nodeagent.policy.doors import lists_server
 from nodeagent.policy.doors.keeper import SmtpKeeper
 from nodeagent.policy.doors.lists_server import ListsServer
 from nodeagent.policy.model import Envelope, Header, Message
@@ -125,6 +128,14 @@ def transfer(
     client.send(raw + b".\r\n")
     answers = [client.getreply() for _ in recipients]
     return [f"{code} {text.decode()}" for code, text in answers]
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for what the server's thread does in its own time."""
+    until_s = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
 
 
 RAW = b"From: a@b.test\r\nSubject: x\r\n\r\nbody\r\n"
@@ -266,6 +277,83 @@ def test_a_defect_ends_the_session_with_4xx(loop: LoopThread, tmp_path: Path) ->
     with pytest.raises(smtplib.SMTPServerDisconnected):
         client.noop()
     lists.close()
+
+
+@pytest.mark.parametrize(
+    ("constant", "answer"), [("MOST_MAIL_BYTES", "552 5.3.4 "), ("MOST_HELD_BYTES", "452 4.3.1 ")]
+)
+def test_a_mail_without_room_is_answered_for_each_recipient(
+    lists: Lists,
+    keeper_twin: KeeperTwin,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    constant: str,
+    answer: str,
+) -> None:
+    """Nothing of it is kept, and the next one in the same session is taken."""
+    monkeypatch.setattr(lists_server, constant, 200_000)
+    both = ("1.2@list.relay.invalid", "2.2@list.relay.invalid")
+    with lmtp(lists) as client:
+        got = transfer(client, RAW + b"\r\n" * 150_000, *both)
+        assert [one[: len(answer)] for one in got] == [answer, answer]
+        assert keeper_twin.kept == []
+        assert all(one.startswith("250 ") for one in transfer(client, RAW, *both))
+    assert lists.server._held_bytes == 0
+
+
+def test_room_is_for_all_sessions_together(
+    lists: Lists, keeper_twin: KeeperTwin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one holds another does not have, until it is gone, also in the middle of its mail."""
+    monkeypatch.setattr(lists_server, "MOST_HELD_BYTES", 200_000)
+    first = lmtp(lists)
+    for command in ("MAIL FROM:<a@b.test>", "RCPT TO:<1.2@list.relay.invalid>", "DATA"):
+        assert first.docmd(command)[0] < 400
+    first.send(RAW + b"x\r\n" * 50_000)
+    eventually(lambda: lists.server._held_bytes > 150_000)
+    with lmtp(lists) as second:
+        mail = RAW + b"y\r\n" * 30_000
+        assert transfer(second, mail, "2.2@list.relay.invalid")[0].startswith("452 4.3.1 ")
+        first.close()
+        eventually(lambda: lists.server._held_bytes == 0)
+        assert transfer(second, mail, "2.2@list.relay.invalid")[0].startswith("250 ")
+    assert [one.envelope.recipients for one in keeper_twin.kept] == [("s2@deliver.test",)]
+
+
+def test_a_mail_of_empty_lines_takes_the_room_of_its_bytes(lists: Lists) -> None:
+    """A list of its lines would take 85 times as much."""
+    tracemalloc.start()
+    try:
+        with lmtp(lists) as client:
+            mail = RAW + b"\r\n" * 1_000_000
+            assert transfer(client, mail, "1.2@list.relay.invalid")[0].startswith("250 ")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 10 * len(mail)  # the client's own copies are in it
+
+
+def test_who_does_not_wait_for_the_answer_is_no_postfix(
+    lists: Lists, keeper_twin: KeeperTwin
+) -> None:
+    """What comes behind the end of a mail ends the session, and nothing was taken."""
+    client = lmtp(lists)
+    for command in ("MAIL FROM:<a@b.test>", "RCPT TO:<1.2@list.relay.invalid>", "DATA"):
+        assert client.docmd(command)[0] < 400
+    client.send(RAW + b".\r\nMAIL FROM:<b@b.test>\r\n")
+    assert client.getreply()[0] == 421
+    assert keeper_twin.kept == []
+
+
+def test_data_comes_behind_a_recipient_and_alone(lists: Lists) -> None:
+    """Otherwise 5xx, and the session goes on."""
+    with lmtp(lists) as client:
+        assert client.docmd("DATA")[0] == 503
+        client.docmd("MAIL", "FROM:<a@b.test>")
+        assert client.docmd("DATA")[0] == 503
+        client.docmd("RCPT", "TO:<1.2@list.relay.invalid>")
+        assert client.docmd("DATA", "now")[0] == 501
+        assert client.noop()[0] == 250
 
 
 def test_the_socket_is_for_postfix_alone(lists: Lists) -> None:

@@ -8,6 +8,9 @@ when it did not, so that Postfix tries that one again. The copy of a subscriber 
 meanwhile is discarded with 250, and the log says so first. Whom the policy in force does not know
 yet, another node knows already: 4xx. The envelope sender stays: bounces go where the mail came
 from.
+
+Postfix brings many mails at once, and a stranger chose their lines: a mail is received in one piece
+and quoted in pieces, and of all together no more is held than there is room for.
 """
 
 from __future__ import annotations
@@ -34,17 +37,25 @@ from nodeagent.policy.codecs.list_headers import (
     is_from,
     subscriber_ids,
 )
+from nodeagent.policy.codecs.smtp_data import DataStream, received
 from nodeagent.policy.doors.listening import unix_listener
 from nodeagent.policy.model import NULL_SENDER, Envelope, Message
 from nodeagent.policy.ports import MailKeeper, NotKept
 from nodeagent.policy.raw_message import from_bytes
 
+MIB: Final = 1024 * 1024
 COPIES_AT_ONCE: Final = 8
+MOST_MAIL_BYTES: Final = 128 * MIB
+MOST_HELD_BYTES: Final = 192 * MIB
+"""Of all mails that are being received or handed over; for a moment one takes three times that."""
 BACKLOG: Final = 128
 
 _PATH: Final = re.compile(r'\s*<((?:[^<>"]|"(?:[^"\\]|\\.)*")*)>\s*(.*)', re.DOTALL)
 _LINE_BYTES: Final = 1024 * 1024
 _COMMAND_BYTES: Final = 8192
+_READ_BYTES: Final = 64 * 1024
+_TOO_LONG: Final = "552 5.3.4 The mail is too large for a list"
+_NO_ROOM: Final = "452 4.3.1 There is no room for the mail now"
 _TRY_AGAIN: Final = "451 4.3.0 The copy cannot be handed over now"
 _NOT_YET: Final = "451 4.3.0 The subscription is not known here yet"
 _UNKNOWN: Final = "550 5.1.1 This is no subscriber's address"
@@ -74,11 +85,12 @@ class _Lmtp(LMTP):
     command_size_limit = _COMMAND_BYTES
     line_length_limit = _LINE_BYTES
 
-    def __init__(self, handler: _Handler, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, lists: ListsServer, loop: asyncio.AbstractEventLoop) -> None:
+        self._lists = lists
         self.command_size_limits = collections.defaultdict(lambda: _COMMAND_BYTES)
         super().__init__(
-            handler,
-            data_size_limit=None,  # Postfix's message_size_limit has been kept already
+            _Handler(),
+            data_size_limit=None,
             enable_SMTPUTF8=True,
             hostname="localhost",
             ident="lists",
@@ -95,6 +107,22 @@ class _Lmtp(LMTP):
             return None, None
         return found[1] or "<>", found[2]
 
+    async def smtp_DATA(self, arg: str) -> None:  # noqa: N802 (the library's name)
+        """Take a mail and answer for each recipient.
+
+        The library's own would keep each line by itself: 170 MiB for two of empty lines.
+        """
+        if self.envelope is None or not self.envelope.rcpt_tos:
+            await self.push("503 5.5.1 RCPT has to come first")
+            return
+        if arg:
+            await self.push("501 5.5.4 DATA stands alone")
+            return
+        await self.push("354 End data with <CR><LF>.<CR><LF>")
+        answers = await self._lists.receive(self._reader, self.envelope)
+        self._set_post_data_state()  # type: ignore[no-untyped-call]  # of the library
+        await self.push("\r\n".join(answers))
+
     async def handle_exception(self, error: Exception) -> str:
         """End the session: Postfix waits for as many answers as it named recipients."""
         log.warning("a mail to subscribers met a defect", why=repr(error))
@@ -104,10 +132,7 @@ class _Lmtp(LMTP):
 
 
 class _Handler:
-    """Takes one transaction after the other (the hooks of aiosmtpd's controller)."""
-
-    def __init__(self, server: ListsServer) -> None:
-        self._server = server
+    """Takes recipients (the hooks of aiosmtpd's controller)."""
 
     async def handle_RCPT(  # noqa: N802 (the library's name)
         self, _server: SMTP, _session: Session, envelope: Transaction, address: str, _options: Any
@@ -116,17 +141,6 @@ class _Handler:
             return _UNKNOWN
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 OK"
-
-    async def handle_DATA(  # noqa: N802 (the library's name)
-        self, _server: SMTP, _session: Session, envelope: Transaction
-    ) -> str:
-        content = envelope.content
-        raw = content if isinstance(content, bytes) else (content or "").encode()
-        sender = envelope.mail_from or NULL_SENDER
-        message = from_bytes(raw)
-        sender = NULL_SENDER if sender == "<>" else sender
-        answers = [self._server.deliver(sender, one, message) for one in envelope.rcpt_tos]
-        return "\r\n".join(await asyncio.gather(*answers))
 
 
 class ListsServer:
@@ -145,6 +159,7 @@ class ListsServer:
         self._keeper = keeper
         self._unsubscribe_url = unsubscribe_url
         self._turns = asyncio.Semaphore(COPIES_AT_ONCE)
+        self._held_bytes = 0
         self._server: asyncio.Server | None = None
 
     async def start(self, *, group: str | None = "postfix", mode: int = 0o660) -> None:
@@ -168,7 +183,32 @@ class ListsServer:
                 self._path.unlink()
 
     def _session(self) -> _Lmtp:
-        return _Lmtp(_Handler(self), asyncio.get_running_loop())
+        return _Lmtp(self, asyncio.get_running_loop())
+
+    async def receive(self, reader: asyncio.StreamReader, transaction: Transaction) -> list[str]:
+        """Read a mail and hand it over; return the LMTP answer for each of its recipients.
+
+        Raises ValueError when the client does not wait for them, OSError when it is gone.
+        """
+        stream, held_bytes, refusal = DataStream(MOST_MAIL_BYTES), 0, _TOO_LONG
+        try:
+            while not stream.feed(await _read(reader)):
+                more_bytes = stream.held_bytes - held_bytes
+                held_bytes += more_bytes
+                self._held_bytes += more_bytes
+                if self._held_bytes > MOST_HELD_BYTES and not stream.is_too_long:
+                    stream.give_up()
+                    refusal = _NO_ROOM
+            if stream.is_too_long:
+                log.warning("a mail to subscribers was not taken", why=refusal)
+                return [refusal] * len(transaction.rcpt_tos)
+            message = await _message(stream.take())
+            sender = transaction.mail_from or NULL_SENDER
+            sender = NULL_SENDER if sender == "<>" else sender
+            answers = [self.deliver(sender, one, message) for one in transaction.rcpt_tos]
+            return list(await asyncio.gather(*answers))
+        finally:
+            self._held_bytes -= held_bytes
 
     async def deliver(self, sender: str, recipient: str, message: Message) -> str:
         """Return the LMTP answer for one recipient, whom `handle_RCPT` took."""
@@ -205,3 +245,19 @@ class ListsServer:
             return _TRY_AGAIN
         log.info("a copy was dropped: the subscription has ended", recipient=recipient)
         return "250 2.1.5 The subscription has ended, dropped"
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    data = await reader.read(_READ_BYTES)
+    if not data:
+        raise ConnectionResetError("the client is gone")
+    return data
+
+
+async def _message(data: bytes) -> Message:
+    """Return the mail that was received; others have their turn meanwhile."""
+    raw = bytearray()
+    for piece in received(data):
+        raw += piece
+        await asyncio.sleep(0)
+    return from_bytes(bytes(raw))
