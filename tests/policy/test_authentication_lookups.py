@@ -398,13 +398,17 @@ def test_organization_is_what_was_registered(domain: str, organization: str) -> 
 
 
 def check(
-    server: DnsServer, raw: bytes | None = None, settings: PolicySettings = ALL, **how: float
+    server: DnsServer,
+    raw: bytes | None = None,
+    settings: PolicySettings = ALL,
+    envelope: Envelope = ENVELOPE,
+    **how: float,
 ) -> AuthenticationResults:
     """Ask an authenticator about a mail, as the desk does."""
     authenticator = Authenticator(DnsClient([server.address]), **({"deadline_s": 20.0} | how))
     message = from_bytes(sign() if raw is None else raw)
     try:
-        return asyncio.run(authenticator.check(SESSION, ENVELOPE, message, settings))
+        return asyncio.run(authenticator.check(SESSION, envelope, message, settings))
     finally:
         authenticator.close()
 
@@ -436,6 +440,54 @@ def test_forged_author_fails_dmarc(dns_server: DnsServer) -> None:
     assert found.spf.result is Result.PASS
     assert found.dkim_result is Result.PASS
     assert found.dmarc == DmarcCheck(Result.FAIL, "mail.bank.example", DmarcPolicy.QUARANTINE)
+
+
+SLOW = Envelope("x@slow.example", ENVELOPE.recipients)
+SIGNED_SLOWLY = (
+    b"DKIM-Signature: v=1; a=rsa-sha256; d=slow.example; s=s; h=from; bh=AA==; b=AA==\r\n"
+)
+SIGNED_FALSELY = SIGNED_SLOWLY.replace(b"slow", b"bank")
+
+
+@pytest.mark.parametrize("settings", [ALL, PolicySettings(dmarc=ON)])
+@pytest.mark.parametrize("envelope", [ENVELOPE, SLOW])
+@pytest.mark.parametrize("signed", [b"", SIGNED_SLOWLY * 3, SIGNED_SLOWLY * 3 + SIGNED_FALSELY])
+def test_nobody_hides_a_policy_behind_names_without_an_answer(
+    dns_server: DnsServer, settings: PolicySettings, envelope: Envelope, signed: bytes
+) -> None:
+    """What others publish is found whatever a stranger's own name server does not say."""
+    dns_server.txt("example.com", "v=spf1 -all")
+    dns_server.txt("_dmarc.bank.example", "v=DMARC1; p=reject")
+    dns_server.zone["slow.example"] = SILENCE
+    dns_server.zone["s._domainkey.slow.example"] = SILENCE
+    forged = signed + MAIL.replace(b"<user@example.com>", b"<boss@bank.example>")
+    found = check(dns_server, forged, settings, envelope, deadline_s=3.0)
+    assert found.dmarc == DmarcCheck(Result.FAIL, "bank.example", DmarcPolicy.REJECT)
+
+
+def test_dmarc_alone_asks_nothing_of_who_cannot_speak_for_the_author(
+    dns_server: DnsServer,
+) -> None:
+    """Neither of the sender's domain nor of other signers; of a subdomain it does."""
+    dns_server.txt("_dmarc.bank.example", "v=DMARC1; p=reject")
+    mail = SIGNED_SLOWLY + SIGNED_FALSELY.replace(b"d=", b"d=mail.")
+    forged = mail + MAIL.replace(b"<user@example.com>", b"<boss@bank.example>")
+    check(dns_server, forged, PolicySettings(dmarc=ON), SLOW)
+    asked = {name for name, _ in dns_server.asked}
+    assert asked == {"_dmarc.bank.example", "s._domainkey.mail.bank.example"}
+
+
+def test_results_of_signatures_stay_in_the_order_of_the_mail(
+    dns_server: DnsServer, lookup: Lookup
+) -> None:
+    """Whichever were checked first."""
+    dns_server.txt("s._domainkey.example.com", record())
+    mail = from_bytes(SIGNED_SLOWLY + sign())
+    found = check_dkim(mail, lookup, lambda domain: domain == "example.com")
+    assert [one.domain for one in found] == ["slow.example", "example.com"]
+    assert dns_server.asked[0][0] == "s._domainkey.example.com"
+    alone = check_dkim(mail, lookup, lambda domain: domain == "example.com", has_others=False)
+    assert [one.result for one in alone] == [Result.PASS]
 
 
 @pytest.mark.parametrize("name", ["spf", "dkim", "dmarc"])

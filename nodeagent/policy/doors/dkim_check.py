@@ -10,6 +10,7 @@ headers or key is a "permerror" without being looked at.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -40,19 +41,30 @@ _FAILURES: Final = ("body hash mismatch", "x= value is past")
 _TOO_SMALL: Final = "public key too small"
 
 
-def check_dkim(message: Message, lookup: Lookup) -> tuple[DkimCheck, ...]:
+def check_dkim(
+    message: Message,
+    lookup: Lookup,
+    matters: Callable[[str], bool] | None = None,
+    *,
+    has_others: bool = True,
+) -> tuple[DkimCheck, ...]:
     """Return a result for each of the first signatures, from the top; () where there is none.
 
+    Those of domains that `matters` tells of are checked before all others, so that keys of a
+    stranger which nobody answers for take no time from theirs; the others only if `has_others`.
     What cannot be known is "temperror": the DNS failed, or the body was cut off.
     """
-    signatures = [one for one in message.headers if one.name.strip().lower() == _NAME]
+    named = [one for one in message.headers if one.name.strip().lower() == _NAME]
+    signatures = dict(enumerate(map(_encoded, named[:MOST_SIGNATURES])))
+    if matters is not None:
+        first = {place for place, one in signatures.items() if matters(_signer(one))}
+        order = sorted(signatures, key=lambda place: (place not in first, place))
+        signatures = {place: signatures[place] for place in order if has_others or place in first}
     if not signatures:
         return ()
     mail = _Mail.of(message)
-    return tuple(
-        _check(mail, _encoded(header), index, lookup)
-        for index, header in enumerate(signatures[:MOST_SIGNATURES])
-    )
+    checked = {place: _check(mail, one, place, lookup) for place, one in signatures.items()}
+    return tuple(checked[place] for place in sorted(checked))
 
 
 @dataclass(frozen=True)
@@ -125,6 +137,14 @@ def _check(mail: _Mail, header: tuple[bytes, bytes], index: int, lookup: Lookup)
     if not mail.is_whole and result is Result.FAIL:
         result = Result.TEMPERROR
     return DkimCheck(result, lookup_domain(_text(signed.domain)), _text(signed.selector))
+
+
+def _signer(header: tuple[bytes, bytes]) -> str:
+    """Return the domain that a signature says it is of, "" where it says none."""
+    try:
+        return lookup_domain(_text(dkim.util.parse_tag_value(header[1]).get(b"d")))
+    except (dkim.util.InvalidTagValueList, *STUMBLES):
+        return ""
 
 
 def _result(signed: _Signature, *, is_good: bool) -> Result:

@@ -87,6 +87,11 @@ class Lookup:
     client: DnsClient
     deadline_s: float
 
+    def with_share(self, share: float) -> Lookup:
+        """Return one that has this share of the time that is left."""
+        now_s = time.monotonic()
+        return Lookup(self.client, now_s + share * (self.deadline_s - now_s))
+
     def ask(self, name: str, kind: str) -> list[Any]:
         """Return the records of a kind; raises `DnsFailed`."""
         return self.client.ask(name, kind, self.deadline_s)

@@ -19,7 +19,7 @@ def check_spf(client: Client, helo: str | None, sender: str | None, lookup: Look
 
     A DNS that does not answer is "temperror", whatever pyspf stumbles over "permerror".
     """
-    domain = domain_of(sender) if sender else lookup_domain(helo or "")
+    domain = spf_domain(helo, sender)
     is_of_helo = not sender
     if client.ip is None or "." not in domain or domain.startswith("["):
         return SpfCheck(Result.NONE, domain, is_of_helo)
@@ -31,6 +31,11 @@ def check_spf(client: Client, helo: str | None, sender: str | None, lookup: Look
     except STUMBLES:
         result = Result.PERMERROR
     return SpfCheck(result, domain, is_of_helo)
+
+
+def spf_domain(helo: str | None, sender: str | None) -> str:
+    """Return the domain that SPF is about."""
+    return domain_of(sender) if sender else lookup_domain(helo or "")
 
 
 class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
