@@ -191,6 +191,7 @@ class Hook:
 async def serve(settings: AgentSettings, run_directory: Path = RUN_DIRECTORY) -> None:
     """Serve until SIGTERM."""
     directory = settings.policy_directory
+    (directory / LOG_FILE).parent.mkdir(exist_ok=True)
     writer = LogWriter(open_spool(directory / LOG_FILE, settings.policy_log_mib * MIB))
     writer.start()
     plugins = load_plugins()
@@ -217,13 +218,19 @@ def prepare(settings: AgentSettings, run_directory: Path = RUN_DIRECTORY) -> Non
     user = ensure_user(settings.policy_user)
     directory, postfix = settings.policy_directory, group_id(POSTFIX_GROUP)
     group = user.gid if postfix is None else postfix
-    for path in (directory, run_directory):
-        path.mkdir(mode=0o755, parents=True, exist_ok=True)
-    os.chown(directory, user.uid, user.gid)
-    os.chown(run_directory, user.uid, group)
-    run_directory.chmod(0o2755)  # sockets made there are the group's: Postfix gets in
-    (directory / "policy").mkdir(mode=0o755, exist_ok=True)  # the courier's: root's
+    directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+    _give(directory, 0, user.gid, 0o750)  # so what root writes into has no name of the hook's
+    _give(directory / "policy", 0, user.gid, 0o2750)  # the courier's, for the hook to read
+    _give((directory / LOG_FILE).parent, user.uid, user.gid, 0o700)
+    _give(run_directory, user.uid, group, 0o2755)  # its sockets are the group's: Postfix gets in
     become(user, (group,))
+
+
+def _give(directory: Path, owner: int, group: int, mode: int) -> None:
+    """Make a directory what it has to be."""
+    directory.mkdir(exist_ok=True)
+    os.chown(directory, owner, group)
+    directory.chmod(mode)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from nodeagent.policy.log_wire import LogBatch, LogEntry
 
 log = structlog.get_logger()
 
-LOG_FILE: Final = "log.db"
+LOG_FILE: Final = "log/log.db"  # in a directory that is the hook's own
 WRITE_EVERY_S: Final = 0.2
 RETRY_S: Final = 2.0
 MOST_WAITING: Final = 20_000

@@ -21,6 +21,7 @@ from nodeagent.policy.engine.sections import read_plain
 MANIFEST: Final = "manifest.json"
 OFFER: Final = "offer.json"
 SUFFIX: Final = ".gz"
+READABLE: Final = 0o640  # by the hook, whose group the directory has; nobody else: it has secrets
 
 
 class StoredPolicy:
@@ -107,9 +108,10 @@ class StoredPolicy:
     def _write(self, path: Path, data: bytes) -> None:
         """Write a file whole or not at all; its content is on the disk before its name."""
         new = path.with_name(f"{path.name}.new")
-        with new.open("wb") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with open(os.open(new, flags, READABLE), "wb") as file:  # noqa: PTH123 - has no such flag
+            os.fchmod(file.fileno(), READABLE)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        new.chmod(0o644)  # the hook reads it and has no rights of ours
         new.rename(path)

@@ -227,7 +227,7 @@ def _lines_of(lab: Lab, node: str, mark: str) -> int:
     """Count the lines that wait on a node's disk and contain this."""
     script = (
         "import sqlite3, sys\n"
-        "log = sqlite3.connect('file:/var/lib/relay-policy/log.db?mode=ro', uri=True)\n"
+        "log = sqlite3.connect('file:/var/lib/relay-policy/log/log.db?mode=ro', uri=True)\n"
         "print(sum(sys.argv[1] in repr(row) for row in log.execute('SELECT * FROM entries')))\n"
     )
     return int(lab.execute(node, str(COMMANDS / "python"), "-c", script, mark))

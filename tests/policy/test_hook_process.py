@@ -20,7 +20,7 @@ from nodeagent.policy.codecs import milter_packets as wire
 from nodeagent.policy.codecs.milter import Packet
 from nodeagent.policy.document import Badword, HttpDoor, RateRule, RateSubject, RateWindow
 from nodeagent.policy.log_wire import LogEntry
-from nodeagent.policy.log_writer import LogSpool
+from nodeagent.policy.log_writer import LOG_FILE, LogSpool
 from nodeagent.policy.model import Severity, Verdict
 from tests.fakes.hook_process import HookProcess, running_hook
 from tests.fakes.milter_client import MilterClient
@@ -83,7 +83,7 @@ def _text(answer: Packet | None) -> str:
 
 def lines(hook: HookProcess) -> list[LogEntry]:
     """Read its log as the courier does."""
-    batch = LogSpool(hook.directory / "log.db", MIB).read()
+    batch = LogSpool(hook.directory / LOG_FILE, MIB).read()
     return [] if batch is None else [one.entry for one in batch.entries]
 
 
