@@ -106,6 +106,10 @@ FORGED = [
     "(a (nested \\) one) comment) relay1.example.com(another); dmarc=pass",
     "relay1.example.com",
     "relay1.example.com.; dmarc=pass",
+    f"({'a' * 1100}) relay1.example.com; dmarc=pass",
+    f"{'(a) ' * 400}relay1.example.com; dmarc=pass",
+    "\r\n " * 400 + "relay1.example.com; dmarc=pass",
+    f"(never closed {'a' * 1100}",
 ]
 FOREIGN = [
     "mx.example.org; spf=pass",
@@ -115,6 +119,8 @@ FOREIGN = [
     "(relay1.example.com) mx.example.org; spf=pass",
     "(never closed relay1.example.com; spf=pass",
     ";",
+    f"mx.example.org ({'a' * 1100}); spf=pass",
+    f"mx.example.org; spf=pass {'a' * 1100}",
 ]
 
 
