@@ -16,6 +16,10 @@ _URL: Final = re.compile(r"https://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,
 _NAME: Final = re.compile(r"[!-9;-~]{1,100}")  # RFC 7617: no colon
 MOST_EXTENSIONS: Final = 200
 MOST_EXEMPT: Final = 1000
+NO_EXTENSION: Final = "cannot be used: an extension has small letters and digits and no dot"
+NO_ADDRESS: Final = (
+    "The address has to be an IP address that every node has, such as 127.0.0.1, 0.0.0.0 or ::."
+)
 NEEDS_DATA: Final = (
     "Mail to categories goes to the subscribers at DATA; while there are categories, do not leave"
     " it out."
@@ -47,7 +51,7 @@ def _lists(settings: PolicySettings) -> Iterator[tuple[str, str]]:
         yield "blocked_extensions", f"More than {MOST_EXTENSIONS} extensions cannot be blocked."
     for one in settings.blocked_extensions:
         if not _EXTENSION.fullmatch(one):
-            yield "blocked_extensions", "An extension has small letters and digits and no dot."
+            yield "blocked_extensions", f'"{one}" {NO_EXTENSION}.'
     if len(settings.rate_exempt) > MOST_EXEMPT:
         yield "rate_exempt", f"More than {MOST_EXEMPT} cannot be exempt."
     for one in settings.rate_exempt:
@@ -63,7 +67,7 @@ def _places(settings: PolicySettings) -> Iterator[tuple[str, str]]:
     try:
         ip_address(door.address)
     except ValueError:
-        yield "http.address", "The address has to be an IP address of the nodes, or 0.0.0.0."
+        yield "http.address", NO_ADDRESS
     if door.username is not None and not _NAME.fullmatch(door.username):
         yield "http.username", "The user name has printable ASCII characters and no colon."
     has_secret = door.password_sha256 or door.token_sha256 or door.header_sha256
@@ -76,4 +80,4 @@ def _places(settings: PolicySettings) -> Iterator[tuple[str, str]]:
 
 def _scores(settings: PolicySettings) -> Iterator[tuple[str, str]]:
     if settings.threat_quarantine_score > settings.threat_reject_score:
-        yield "threat_quarantine_score", "It cannot be above threat_reject_score."
+        yield "threat_quarantine_score", "It cannot be above the score from which mail is refused."

@@ -65,7 +65,11 @@ class ListDraft(Draft):
         "subdomains), `user@example.com` or `*@example.com`.",
         examples=["*@example.com"],
     )
-    reason: Line = Field(default="", max_length=500, description="Why; shown in the log.")
+    reason: Line = Field(
+        default="",
+        max_length=500,
+        description="Why; in the list and the audit log. The policy log has the entry's number.",
+    )
     expires_at: Expiry | None = Field(
         default=None,
         description="From when on it counts no more; null: never.",
@@ -130,7 +134,7 @@ class CategoryDraft(Draft):
     address: Annotated[str, StringConstraints(max_length=1000)] = Field(
         description="Mail to it goes to each subscriber. If its domain is no recipient domain,"
         " Postfix takes its mail from the next apply on.",
-        examples=["news@example.com"]
+        examples=["news@example.com"],
     )
     name: Line = Field(default="", max_length=100, description="As `List-Id` shows it.")
     posting: Posting = Field(default=Posting.SUBSCRIBERS, description="Who may write to it.")

@@ -52,7 +52,7 @@ UNITS: Final = {
 KINDS: Final = {
     NoticeKind.BEGUN: N_("begun"),
     NoticeKind.STILL: N_("still"),
-    NoticeKind.ENDED: N_("ended"),
+    NoticeKind.ENDED: N_("over"),
 }
 TITLES: Final = {rule.name: rule.title for rule in RULES}
 ENABLED: Final = Field("is_enabled", N_("Switched on"), widget=Widget.CHECKBOX)

@@ -142,7 +142,10 @@ FORM: Final = Form(
         Field(
             "milters.default_action",
             N_("When a filter does not answer"),
-            hint=N_("What Postfix does with mail until it answers again."),
+            hint=N_(
+                "What Postfix does with mail until it answers again. Mail that is held then is on"
+                " the page Queue, not on Quarantine."
+            ),
             widget=Widget.SELECT,
             options=MILTER_DEFAULTS,
         ),

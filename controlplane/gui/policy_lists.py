@@ -122,7 +122,7 @@ ENTRIES: Final = PolicyList(
         Field(
             "reason",
             N_("Reason"),
-            hint=N_("Why; it is shown in the log."),
+            hint=N_("Why; shown here and in the audit log. The policy log has the entry's number."),
             attributes={**NEVER_FILLED, "maxlength": "500"},
         ),
         Field(

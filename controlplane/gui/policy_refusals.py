@@ -125,13 +125,15 @@ SETTINGS: Final = (
     N_("Nothing was changed: %(fields)s."),
     N_("A name is needed."),
     N_("More than %(number)s extensions cannot be blocked."),
-    N_("An extension has small letters and digits and no dot."),
+    N_('"%(value)s" cannot be used: an extension has small letters and digits and no dot.'),
     N_("More than %(number)s cannot be exempt."),
-    N_("The address has to be an IP address of the nodes, or 0.0.0.0."),
+    N_(
+        "The address has to be an IP address that every node has, such as 127.0.0.1, 0.0.0.0 or ::."
+    ),
     N_("The user name has printable ASCII characters and no colon."),
     N_("The HTTP door needs credentials first."),
     N_("The URL has to read https://HOST or https://HOST/PATH."),
-    N_("It cannot be above threat_reject_score."),
+    N_("It cannot be above the score from which mail is refused."),
     N_(
         "Mail to categories goes to the subscribers at DATA; while there are categories, do not"
         " leave it out."

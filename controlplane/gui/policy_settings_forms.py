@@ -73,8 +73,8 @@ LOG: Final = Group(
                 "privacy",
                 N_("Privacy of the log"),
                 hint=N_(
-                    "What of addresses, subjects and IPs it may have;"
-                    " queue and trace have their own."
+                    "What of addresses, subjects and IPs the policy log may have;"
+                    " the queue and the trace of messages have addresses all the same."
                 ),
                 widget=Widget.SELECT,
                 options=PRIVACY_OPTIONS,
@@ -111,7 +111,10 @@ CONTENT: Final = Group(
             Field(
                 "blocked_extensions",
                 N_("Attachments that are not let through"),
-                hint=N_("Endings of file names without the dot, also inside archives."),
+                hint=N_(
+                    "Endings of file names, also inside archives: small letters, without the dot,"
+                    " white space between them."
+                ),
                 widget=Widget.TEXTAREA,
             ),
             _switch(
@@ -128,7 +131,7 @@ CONTENT: Final = Group(
             _switch(
                 "trusted_skip_content",
                 N_("Trust the content of trusted networks and logins"),
-                N_("No bad words and threats there."),
+                N_("No bad words, threats and dangerous attachments are looked for there."),
             ),
         )
     ),
@@ -184,7 +187,15 @@ HTTP: Final = Group(
                 N_("Open the door"),
                 N_("It needs a credential first; see the end of this page."),
             ),
-            Field("http.address", N_("IP address to listen at"), is_required=True),
+            Field(
+                "http.address",
+                N_("IP address to listen at"),
+                hint=N_(
+                    "One for all nodes: 127.0.0.1, or 0.0.0.0 (IPv6: ::) where Stalwart runs"
+                    " elsewhere and asks the VIP; let a firewall keep all others out."
+                ),
+                is_required=True,
+            ),
             _number("http.port", N_("Port"), min="1", max="65535"),
             Field("http.stages", N_("Stages"), STAGES_HINT, Widget.CHECKBOXES, STAGE_OPTIONS),
             _fault("http.on_timeout", N_("When a decision takes too long")),

@@ -36,7 +36,10 @@ FORM: Final = Form(
         Field(
             "client_name",
             N_("Its host name"),
-            hint=N_("As the DNS has it, in both directions; empty: none."),
+            hint=N_(
+                "As the DNS has it, in both directions; empty: none. The relay's Postfix looks up"
+                " no names, so its clients have none."
+            ),
             attributes=TEXT,
         ),
         Field("helo", "HELO", hint=N_("What the client calls itself."), attributes=TEXT),

@@ -124,7 +124,7 @@ def _switch(*, is_active: bool, as_json: bool) -> None:
 def block(
     entry: Entry, reason: Reason = "", expires: Expires = None, *, as_json: JsonFlag = False
 ) -> None:
-    """Put an address, network or domain on the blocklist."""
+    """Put an address, network or domain on the blocklist, in place of what is there."""
     _put("blocklist", entry, reason, expires, as_json=as_json)
 
 
@@ -138,7 +138,7 @@ def unblock(entry: Entry, *, as_json: JsonFlag = False) -> None:
 def allow(
     entry: Entry, reason: Reason = "", expires: Expires = None, *, as_json: JsonFlag = False
 ) -> None:
-    """Put an address, network or domain on the allowlist, which wins."""
+    """Put an address, network or domain on the allowlist, which wins, in place of what is there."""
     _put("allowlist", entry, reason, expires, as_json=as_json)
 
 

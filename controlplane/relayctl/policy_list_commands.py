@@ -121,7 +121,7 @@ def add_badword(
     off: Annotated[bool, typer.Option("--off", help="Keep it, but do not look for it.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Add or change a bad word."""
+    """Add a bad word, or replace the one that is there: what is left out gets its default."""
     body = {
         "pattern": pattern,
         "is_regex": regex,
@@ -165,7 +165,7 @@ def add_category(
     off: Annotated[bool, typer.Option("--off", help="Keep it, but take no mail for it.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Add or change a category."""
+    """Add a category, or replace the one that is there: what is left out gets its default."""
     body = given(
         address=address,
         name=name,
@@ -258,7 +258,9 @@ def export_list(
 
 def import_list(
     name: Name,
-    file: Annotated[Path, typer.Argument(help="CSV with its columns named first, or JSON.")],
+    file: Annotated[
+        Path, typer.Argument(help="CSV with its columns named first, JSON, or JSON lines.")
+    ],
     replace: Replace = False,
     dry_run: DryRun = False,
     *,
@@ -266,7 +268,8 @@ def import_list(
 ) -> None:
     """Add or change what a file names: all of it, or nothing and a sentence a line."""
     content = read_bytes(file)
-    is_json = content[:SEEN_BYTES].removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+    start = content[:SEEN_BYTES].removeprefix(codecs.BOM_UTF8).lstrip()
+    is_json = start.startswith((b"[", b"{"))
     named = PolicyFile(content, FileFormat.JSON if is_json else FileFormat.CSV)
     _send(name, named, replace=replace, dry_run=dry_run, as_json=as_json)
 

@@ -222,7 +222,7 @@ class PolicySettings(Wire):
     is_active: bool = False
     privacy: Privacy = Privacy.REDACTED
     stages: tuple[Stage, ...] = tuple(Stage)  # at which the milter judges
-    trusted_skip_content: bool = False  # no badwords and threats for trusted networks and logins
+    trusted_skip_content: bool = False  # does not look into mail of trusted networks, logins
     trusted_networks: tuple[Value, ...] = ()  # the cluster's
     own_domains: tuple[Value, ...] = ()  # the cluster's recipient domains, ".x" for subdomains
     own_names: tuple[Value, ...] = ()  # host names of the nodes

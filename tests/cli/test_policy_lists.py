@@ -189,3 +189,15 @@ def test_a_file_with_a_byte_order_mark_is_known_by_what_follows(
     assert paired.json("policy", "import", "blocklist", str(file))["added"] == 1
     file.write_bytes(b"\xef\xbb\xbfvalue\r\nb.test\r\n")
     assert paired.json("policy", "import", "blocklist", str(file))["added"] == 1
+
+
+def test_json_lines_are_known_by_their_first_brace(paired: Operator, tmp_path: Path) -> None:
+    """One object a line, as programs write them; one that does not end is refused as JSON."""
+    file = tmp_path / "list"
+    file.write_bytes(b'\xef\xbb\xbf\n{"value": "a.test", "reason": "why"}\n{"value": "b.test"}\n')
+    assert paired.json("policy", "import", "blocklist", str(file))["added"] == 2
+    assert sorted(values(paired, "blocklist")) == ["a.test", "b.test"]
+    file.write_text('{"value": "c.test"}\n{"value": ')
+    refused = paired("policy", "import", "blocklist", str(file))
+    assert (refused.code, "no JSON object" in refused.err) == (1, True)
+    assert sorted(values(paired, "blocklist")) == ["a.test", "b.test"]

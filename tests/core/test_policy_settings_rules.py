@@ -31,8 +31,10 @@ from nodeagent.policy.document import HttpDoor, PolicySettings
 from nodeagent.policy.model import Stage, Verdict
 
 DIGEST = 64 * "a"
-EXTENSION = "An extension has small letters and digits and no dot."
-ADDRESS = "The address has to be an IP address of the nodes, or 0.0.0.0."
+EXTENSION = "cannot be used: an extension has small letters and digits and no dot."
+ADDRESS = (
+    "The address has to be an IP address that every node has, such as 127.0.0.1, 0.0.0.0 or ::."
+)
 USER = "The user name has printable ASCII characters and no colon."
 URL = "The URL has to read https://HOST or https://HOST/PATH."
 
@@ -96,12 +98,12 @@ def test_what_is_at_its_limit_can_be_used(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("blocked_extensions", (".exe",), EXTENSION),
-        ("blocked_extensions", ("EXE",), EXTENSION),
-        ("blocked_extensions", ("",), EXTENSION),
-        ("blocked_extensions", ("exe", "tar.gz"), EXTENSION),
-        ("blocked_extensions", ("ü",), EXTENSION),
-        ("blocked_extensions", ("exe\n",), EXTENSION),
+        ("blocked_extensions", (".exe",), f'".exe" {EXTENSION}'),
+        ("blocked_extensions", ("EXE",), f'"EXE" {EXTENSION}'),
+        ("blocked_extensions", ("",), f'"" {EXTENSION}'),
+        ("blocked_extensions", ("exe", "tar.gz"), f'"tar.gz" {EXTENSION}'),
+        ("blocked_extensions", ("ü",), f'"ü" {EXTENSION}'),
+        ("blocked_extensions", ("exe\n",), f'"exe\n" {EXTENSION}'),
         (
             "blocked_extensions",
             ("x",) * (MOST_EXTENSIONS + 1),
@@ -141,7 +143,11 @@ def test_what_is_at_its_limit_can_be_used(settings: dict[str, Any]) -> None:
         ("unsubscribe_url", "https://relay.e.tld:123456", URL),
         ("unsubscribe_url", "https://relay.e.tld\r\nBcc: all@e.tld", URL),
         ("unsubscribe_url", "https://relay.e.tld/>,<mailto:all@e.tld>\n", URL),
-        ("threat_quarantine_score", 10.01, "It cannot be above threat_reject_score."),
+        (
+            "threat_quarantine_score",
+            10.01,
+            "It cannot be above the score from which mail is refused.",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_one_sentence_at_its_field(

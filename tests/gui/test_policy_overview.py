@@ -55,6 +55,7 @@ def test_the_http_door_is_no_milter(watched: TestClient) -> None:
     assert watched.patch(f"{API}/mail-security/settings", json=change).status_code == 200
     page = main_of(watched.get("/policy").text)
     assert "on for the HTTP door; Postfix is not set to ask it" in page
+    assert "mail for the quarantine or for a category is put off (hook:not-kept)" in page
     assert "Let Postfix ask it" in page
 
 

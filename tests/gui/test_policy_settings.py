@@ -165,7 +165,7 @@ def test_a_secret_is_withdrawn_but_the_last_one_of_an_open_door(
     browser.headers["Accept-Language"] = "de"
     refused = post(browser, f"{credentials}/basic/withdraw")
     assert refused.status_code == 409
-    assert "schließen Sie erst die Tür" in html.unescape(refused.text)
+    assert "schließen Sie erst den Eingang" in html.unescape(refused.text)
     assert stored(sqlite_database).http.password_sha256 is not None
     assert post(browser, f"{credentials}/magic/withdraw").status_code in {404, 422}
 

@@ -69,7 +69,9 @@ class TryBody(Body):
     """A mail and how it comes in; the mail whole (`raw`, `raw_base64`) or in parts."""
 
     client: IPvAnyAddress | None = Field(default=None, examples=["192.0.2.7"])
-    client_name: Line | None = Field(default=None, description="As the DNS has it.")
+    client_name: Line | None = Field(
+        default=None, description="As an MTA verified it; neither door tells one."
+    )
     helo: Line | None = Field(default=None, examples=["mail.example.net"])
     login: Line | None = None
     spf: Result | None = Field(default=None, description=f"What SPF says; {_ASSUMED}")

@@ -51,7 +51,7 @@ class Rule:
 RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "client-lists",
-        "The client's address or verified host name is on block- or allowlist.",
+        "The client's address (or host name, where an MTA verified one) is on block- or allowlist.",
         Stage.CONNECT,
         checks.client_lists,
     ),
