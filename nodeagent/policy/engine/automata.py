@@ -82,7 +82,7 @@ class _Automaton:
         return sum(
             bool(self.follow[position] & 1 << position)
             for atom, mask in self.atoms.items()
-            if atom.letter is None and len(_read_by(atom, _ASCII)) > WIDE
+            if is_wide(atom)
             for position in _positions(mask)
         )
 
@@ -132,6 +132,11 @@ class _Automaton:
         if first:
             for position in _positions(last):
                 self.follow[position] |= first
+
+
+def is_wide(atom: Atom) -> bool:
+    """Tell whether it reads many kinds of letters."""
+    return atom.letter is None and len(_read_by(atom, _ASCII)) > WIDE
 
 
 class _TooLarge(Exception):

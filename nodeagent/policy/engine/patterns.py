@@ -17,7 +17,8 @@ import re2
 _REPEAT: Final = re.compile(r"(?:([*+?])|\{(\d+)(,(\d*))?\})\??")
 _FLAGS: Final = re.compile(r"\(\?([imsU]*(?:-[imsU]+)?)([:)])")
 _GROUP: Final = re.compile(r"\((?:\?(?:P?<\w+>|:))?")
-_NOTHING: Final = re.compile(r"\\[AzbB]|[\^$]")
+_NOTHING: Final = re.compile(r"\\[Az]|[\^$]")
+_EDGE: Final = re.compile(r"\\[bB]")
 _ESCAPE: Final = re.compile(r"\\(?:[pPx]\{[^}]*\}|x[0-9A-Fa-f]{2}|[pP].|[0-7]{1,3}|.)", re.DOTALL)
 _CLASS: Final = re.compile(
     rf"\[\^?\]?(?:\[:\^?\w+:\]|{_ESCAPE.pattern}|[^\]\\])*\]",
@@ -40,6 +41,14 @@ class Sequence:
     """One after the other; () reads nothing."""
 
     parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Assertion(Sequence):
+    """Reads nothing, and wants to be where it is: the edge of a word."""
+
+    parts: tuple[Node, ...] = ()
+    expression: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,8 @@ class _Reader:
         """Read one item; a quotation gives several, a change of flags none."""
         if self._takes(_NOTHING):
             yield EMPTY
+        elif edge := self._takes(_EDGE):
+            yield Assertion(expression=edge[0])
         elif quoted := self._takes(_QUOTED):
             for letter in quoted[1]:
                 yield self._letter(letter)

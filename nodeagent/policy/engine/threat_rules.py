@@ -60,7 +60,7 @@ _RUN_DIALOG: Final = (
 )
 _JNDI: Final = r"(?i)\$\{jndi:(?:ldaps?|rmi|dns|iiop|nis|nds|corba|https?):"
 _JNDI_HIDDEN: Final = (
-    r"(?i)\$\{[^}]{0,20}(?:\$\{(?:lower|upper|env|sys|date|::-|[a-z]*:[^}]*:-)[^}]*\}[^}$]*){2,}",
+    r"(?i)\$\{[^}$]*(?:\$\{(?:lower|upper|env|sys|date|::-|[a-z]*:[^}]*:-)[^}]*\}[^}$]*){2,}",
     r"(?i)\$\{\$\{[^}]*\}[^}]{0,10}ndi",
 )
 

@@ -1,10 +1,11 @@
 """Compiles the built-in threat rules as an administrator set them, and finds them in a mail.
 
-Theory of operation. All patterns that read the same part of a mail are one `re2.Set`: one pass over
-that part, whatever their number. A pattern alone is only run for the excerpt, when it is known to
-match. RE2 takes time linear in the text for any pattern and any text. It does not say so when a set
-runs out of memory, it finds nothing: so each set has a pattern that always matches, and where that
-one is missing, each pattern is run by itself (which RE2 can do without that memory).
+Theory of operation. The beginnings of all patterns that read the same part of a mail are one
+`re2.Set`: one pass over that part, whatever their number. A pattern itself is only run where its
+beginning is; so no text makes RE2 build the states of many patterns together. RE2 takes time linear
+in the text for any pattern and any text. It does not say so when a set runs out of memory, it finds
+nothing: so each set has a pattern that always matches, and where that one is missing, each pattern
+is run by itself (which RE2 can do without that memory).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import re2
 
 from nodeagent.policy.document import ThreatSetting
 from nodeagent.policy.engine.content import Content
+from nodeagent.policy.engine.parts import necessary_part
 from nodeagent.policy.engine.threat_evidence import Evidence
 from nodeagent.policy.engine.threat_markup import LINK_RULES, MARKUP_RULES, STRUCTURE_RULES
 from nodeagent.policy.engine.threat_rules import CODE_RULES, ThreatRule, Where
@@ -68,10 +70,12 @@ class _Place:
 
     def __init__(self, rules: Sequence[ThreatRule]) -> None:
         self._owners: list[tuple[str, str]] = []
-        self._set = re2.Set.SearchSet(_options())
+        options = _options()
+        options.case_sensitive = False
+        self._set = re2.Set.SearchSet(options)
         for rule in rules:
             for pattern in rule.patterns:
-                self._set.Add(pattern)
+                self._set.Add(necessary_part(pattern))
                 self._owners.append((rule.name, pattern))
         self._set.Add(_ALWAYS)
         self._set.Compile()
