@@ -173,6 +173,16 @@ def test_what_has_no_end_beside_a_body_is_cut_off(
     assert desk.asked == []
 
 
+@pytest.mark.parametrize("more", [0, 1, 100_000])
+def test_headers_that_come_whole_are_counted_too(hook: ServedHook, more: int) -> None:
+    """Though their end is there when they are looked at."""
+    with connected(hook) as client:
+        with contextlib.suppress(*CUT_OFF):
+            padding = b"X-A: " + b"x" * (MOST_HEADER_BYTES + more) + b"\r\n\r\n"
+            client.sendall(HEALTH.removesuffix(b"\r\n") + padding)
+        assert until_closed(client) == b""
+
+
 @pytest.mark.parametrize("size", [16, 1000, 100_000])
 def test_honest_chunks_are_read(hook: ServedHook, size: int) -> None:
     """However many there are."""

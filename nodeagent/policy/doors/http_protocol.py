@@ -68,7 +68,9 @@ class HookProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Begin to count anew."""
+        """Begin to count anew, unless that was too much already, all in one piece."""
+        if self._beside_bodies > MOST_HEADER_BYTES:
+            self.transport.abort()
         self._beside_bodies = 0
         super().on_message_complete()
 
