@@ -1,10 +1,11 @@
 """Refuses request bodies that are larger than their call needs, before they fill the memory.
 
-An endpoint's body is read before its dependencies say who sent it, so a stranger may send no more
-than `USUAL_BYTES`: what exceeds that on a call with a larger limit, or does not say its length, is
-read after `authenticate` has passed its sender. A declared length (`Content-Length`) is judged
-before the endpoint is entered; a body without one (chunked) is counted while it comes in. FastAPI's
-own `max_body_size` answers in plain text, and only after an endpoint that reads no body has run.
+An endpoint's body is read before its dependencies say who sent it, so who may not make the call may
+send no more than `USUAL_BYTES`: what exceeds that on a call with a larger limit, or does not say
+its length, is read after `authenticate` has passed its sender. A declared length (`Content-Length`)
+is judged before the endpoint is entered; a body without one (chunked) is counted while it comes in.
+FastAPI's own `max_body_size` answers in plain text, and only after an endpoint that reads no body
+has run.
 """
 
 from __future__ import annotations
@@ -52,17 +53,17 @@ LIST_CALLS: Final = (
 POLICY_BYTES: Final = 256 * MIB
 """An import of a list of the mail policy: a million entries with reasons; it waits on the disk."""
 POLICY_PAGES: Final = ("lists", "words", "rates")
+POLICY_PAGE_FILES: Final = tuple(
+    f"/policy/{name}/import/{tail}" for name in POLICY_PAGES for tail in ("file", "file/preview")
+)
+"""Pages that take a file as it is, with the form's token in a header."""
 POLICY_IMPORTS: Final = (
     *(
         f"/api/v1/mail-security/{name}/import{tail}"
         for name in ("blocklist", "allowlist", "badwords", "rates", "categories", "subscriptions")
         for tail in ("", "/preview")
     ),
-    *(
-        f"/policy/{name}/import/{tail}"
-        for name in POLICY_PAGES
-        for tail in ("file", "file/preview")
-    ),
+    *POLICY_PAGE_FILES,
 )
 TRY_BYTES: Final = 8 * MIB
 """A mail to try out, in JSON."""
@@ -90,7 +91,7 @@ def larger_limits(list_bytes: int) -> dict[str, int]:
 class BodyLimit:
     """ASGI middleware: answers 413 with one sentence to a body above its path's limit.
 
-    `authenticate` raises `ControlPlaneError` for strangers; its refusal is the answer.
+    `authenticate` raises `ControlPlaneError` for who may not make the call; that is the answer.
     """
 
     def __init__(

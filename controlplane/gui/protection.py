@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import Request, Response
 
+from controlplane.api.body_limit import POLICY_PAGE_FILES
 from controlplane.api.user_auth import COOKIE, SAFE_METHODS, is_own_origin
 from controlplane.errors import Forbidden, Invalid
 
@@ -72,7 +73,12 @@ def is_form_token(secret: str, token: str) -> bool:
 
 
 async def read_form(request: Request) -> dict[str, list[str]]:
-    """Return the fields of a form's body, each with all its values; raises Invalid."""
+    """Return the fields of a form's body, each with all its values; raises Invalid.
+
+    Where a page sends a file as it is, of any length, a form is none of ours and not read.
+    """
+    if request.url.path in POLICY_PAGE_FILES:
+        return {}
     if request.headers.get("content-type", "").partition(";")[0].strip() != FORM_TYPE:
         return {}
     try:

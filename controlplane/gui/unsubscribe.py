@@ -22,7 +22,7 @@ from starlette.concurrency import run_in_threadpool
 
 from controlplane.api.permissions import OPEN
 from controlplane.api.user_auth import actor_of, client_address
-from controlplane.errors import Throttled
+from controlplane.errors import Invalid, Throttled
 from controlplane.gui.language import DEFAULT_LANGUAGE, REGIONS, Localizer, choose_language
 from controlplane.gui.protection import FORM_TYPE, HEADERS
 from controlplane.gui.templating import render_page
@@ -38,6 +38,8 @@ ONE_CLICK: Final = "One-Click"
 TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
 MULTIPART: Final = "multipart/form-data"
 MOST_BYTES: Final = 4096
+LONGEST_KIND: Final = 200
+"""A boundary has up to 70 characters; reading a Content-Type takes the square of its length."""
 MISSES_A_MINUTE: Final = 60
 MOST_ADDRESSES: Final = 10_000
 MINUTE_S: Final = 60.0
@@ -115,13 +117,15 @@ def _follow(
 
 
 async def asks_one_click(request: Request) -> bool:
-    """Tell whether the body is that of RFC 8058, as either kind of form."""
+    """Tell whether the body is that of RFC 8058, as either kind of form; raises Invalid."""
+    kind = request.headers.get("content-type", "")
+    if len(kind) > LONGEST_KIND:
+        raise Invalid(f"The Content-Type is longer than {LONGEST_KIND} characters.")
     body = b""
     async for chunk in request.stream():
         body += chunk
         if len(body) > MOST_BYTES:
             return False
-    kind = request.headers.get("content-type", "")
     media = kind.partition(";")[0].strip().lower()
     if media == FORM_TYPE:
         pairs = body.decode("latin-1").split("&")

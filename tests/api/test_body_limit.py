@@ -5,7 +5,10 @@ The calls that carry lists take what a large installation needs.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from itertools import product
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -13,11 +16,22 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
-from controlplane.api.body_limit import KIB, LIST_CALLS, MIB, USUAL_BYTES, larger_limits
+from controlplane.api.body_limit import (
+    KIB,
+    LIST_CALLS,
+    MIB,
+    POLICY_PAGE_FILES,
+    USUAL_BYTES,
+    larger_limits,
+)
+from controlplane.api.permissions import permission_of
 from controlplane.api.routers import ROUTERS
+from controlplane.core.permissions import Permission
 from controlplane.store.engine import Database
 from nodeagent.core import contract as wire
 from nodeagent.core.agent_api import AGENT_API
+from tests.api.conftest import CHEAP
+from tests.fakes.people import audited, open_session
 
 VIP = "/api/v1/vips/198.51.100.100"
 JSON = {"Content-Type": "application/json"}
@@ -85,6 +99,89 @@ def test_a_made_up_token_does_not_help(anonymous: TestClient, header: str) -> No
         large = b"x" * (USUAL_BYTES + 1)
         answer = anonymous.post(path, content=large, headers={"Authorization": header})
         assert answer.status_code == 401, path
+
+
+FORM = "application/x-www-form-urlencoded"
+LARGE_CALLS = [path for path in larger_limits(MIB) if path not in AGENT_API.values()]
+LENGTHS = ({"transfer-encoding": "chunked"}, {"content-length": str(MIB // 3)})
+
+
+def send_endless(app: FastAPI, path: str, token: str, more: dict[str, str]) -> tuple[int, int]:
+    """Send chunks, by cookie from an own page, up to 8 MiB; return status and bytes read."""
+    method = "PUT" if path == "/api/v1/tls/certificate" else "POST"
+    query = b"listing=block" if path.startswith("/policy/lists") else b""
+    headers = {"cookie": f"relay_session={token}", "sec-fetch-site": "same-origin", **more}
+    read_bytes, statuses = 0, []
+
+    async def receive() -> dict[str, Any]:
+        nonlocal read_bytes
+        read_bytes += 64 * KIB
+        has_more = read_bytes < 8 * MIB
+        return {"type": "http.request", "body": b"x" * 64 * KIB, "more_body": has_more}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    scope = {
+        "type": "http",
+        "method": method,
+        "scheme": "https",
+        "http_version": "1.1",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": query,
+        "client": ("198.51.100.40", 1),
+        "server": ("relay.test", 443),
+        "headers": [(name.lower().encode(), text.encode()) for name, text in headers.items()],
+    }
+    asyncio.run(app(scope, receive, send))
+    return statuses[0], read_bytes
+
+
+@pytest.mark.parametrize("path", LARGE_CALLS)
+def test_who_may_not_make_a_call_fills_no_memory_either(
+    app: FastAPI, team: TestClient, sqlite_database: Database, path: str
+) -> None:
+    """A ReadOnly user, whatever the body claims to be: refused and audited, and no byte is read."""
+    del team
+    token = open_session(sqlite_database, "rita", CHEAP)
+    for kind, length in product((FORM, "application/json", "text/csv"), LENGTHS):
+        headers = {"content-type": kind, **length}
+        assert send_endless(app, path, token, headers) == (403, 0), headers
+    assert ("rita", "access.refused", "rita") in audited(sqlite_database)
+
+
+@pytest.mark.parametrize("path", POLICY_PAGE_FILES)
+def test_where_a_page_sends_a_file_no_form_is_read(
+    app: FastAPI, team: TestClient, sqlite_database: Database, path: str
+) -> None:
+    """Of nobody: the form's token stands in a header there."""
+    del team
+    token = open_session(sqlite_database, "olga", CHEAP)
+    assert send_endless(app, path, token, {"content-type": FORM, **LENGTHS[0]}) == (403, 0)
+
+
+def test_who_may_make_a_call_is_read(
+    app: FastAPI, team: TestClient, sqlite_database: Database
+) -> None:
+    """Up to the call's limit, however the body comes."""
+    del team
+    token = open_session(sqlite_database, "olga", CHEAP)
+    path = "/api/v1/mail-security/blocklist/import"
+    assert send_endless(app, path, token, {"content-type": "text/csv", **LENGTHS[0]}) == (
+        422,
+        8 * MIB,
+    )
+
+
+def test_a_larger_limit_is_for_nobody_unknown() -> None:
+    """Each call that has one needs a permission that somebody has to show."""
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    for path in larger_limits(MIB):
+        needs = {permission_of(one) for one in routes if one.path_regex.match(path)}
+        assert Permission.NONE not in needs, path
 
 
 def test_while_the_database_does_not_answer_nobody_is_a_stranger(

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from controlplane.core.spec import TlsSpec
 from controlplane.errors import SetupFailed
+from controlplane.http_protocol import MOST_HEADER_BYTES
 from controlplane.server import serving_lock
 from controlplane.store.audit import SYSTEM, AuditFilter, list_entries
 from controlplane.store.cluster import ClusterStore
@@ -253,10 +254,8 @@ def take_shared(path: Path) -> None:
         pass
 
 
-def test_a_body_that_is_too_large_is_refused_before_it_was_sent(
-    process: ControlPlaneProcess,
-) -> None:
-    """A declared length is answered at once; an endless body after the limit, not at its end."""
+def test_what_is_too_large_is_refused_before_it_was_sent(process: ControlPlaneProcess) -> None:
+    """A declared length is answered at once, what has no end after the limit, not at its end."""
     process.start()
     process.get("/healthz")
     head = b"PUT /api/v1/vips/x HTTP/1.1\r\nHost: relay\r\n"
@@ -266,3 +265,8 @@ def test_a_body_that_is_too_large_is_refused_before_it_was_sent(
     answer = process.raw(endless)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"larger than 256 KiB" in answer
+    ask = b"GET /healthz HTTP/1.1\r\nHost: relay\r\n"
+    headers = b"X-More: " + b"x" * MOST_HEADER_BYTES
+    assert process.raw(ask + headers).startswith(b"HTTP/1.1 431 ")
+    assert process.raw(ask + headers + b"\r\n\r\n").startswith(b"HTTP/1.1 431 ")
+    assert process.raw(ask + headers[:60_000] + b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")

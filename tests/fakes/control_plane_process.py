@@ -83,16 +83,17 @@ class ControlPlaneProcess:
         return f"https://127.0.0.1:{self.port}"
 
     def raw(self, request: bytes) -> bytes:
-        """Send bytes that need not be a whole request; return the answer."""
+        """Send bytes that need not be a whole request; return the answer, if there is one."""
         context = ssl.create_default_context(cadata=ca_pem(self.state_dir))
         with (
             socket.create_connection(("127.0.0.1", self.port), timeout=60) as plain,
             context.wrap_socket(plain, server_hostname=TLS_SERVER_NAME) as connection,
         ):
             connection.sendall(request)
-            answer = connection.recv(65536)
-            while b"\r\n\r\n" not in answer or answer.endswith(b"\r\n\r\n"):
-                answer += connection.recv(65536)
+            answer = more = connection.recv(65536)
+            while more and (b"\r\n\r\n" not in answer or answer.endswith(b"\r\n\r\n")):
+                more = connection.recv(65536)
+                answer += more
             return answer
 
     def shown_certificate(self) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from email import message_from_bytes
+from email.message import Message
 from typing import Any
 
 import pytest
@@ -12,7 +14,8 @@ from sqlmodel import col
 
 from controlplane.core.policy_drafts import CategoryDraft, SubscriptionDraft
 from controlplane.errors import Throttled
-from controlplane.gui.unsubscribe import MISSES_A_MINUTE, MOST_ADDRESSES, Misses
+from controlplane.gui.protection import FORM_TYPE
+from controlplane.gui.unsubscribe import LONGEST_KIND, MISSES_A_MINUTE, MOST_ADDRESSES, Misses
 from controlplane.store.audit import Actor
 from controlplane.store.engine import Database
 from controlplane.store.policy_items import put
@@ -181,6 +184,39 @@ def test_a_body_above_the_limit_is_refused(
     answer = mailbox.post(link, content=b"x" * (256 * 1024 + 1))
     assert answer.status_code == 413
     assert subscribers(sqlite_database) == ["ann@a.test"]
+
+
+@pytest.mark.parametrize("media", ["multipart/form-data; boundary=b", FORM_TYPE, "text/plain"])
+@pytest.mark.parametrize("length", [LONGEST_KIND, LONGEST_KIND + 1, 60_000])
+def test_a_long_content_type_is_refused_unread(
+    mailbox: TestClient,
+    sqlite_database: Database,
+    link: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    media: str,
+    length: int,
+) -> None:
+    """Whoever asks: reading its parameters takes the square of their number."""
+    read: list[bytes] = []
+
+    def note(content: bytes) -> Message:
+        read.append(content)
+        return message_from_bytes(content)
+
+    monkeypatch.setattr("controlplane.gui.unsubscribe.message_from_bytes", note)
+    body = f"--b\r\n{PART}\r\n\r\nOne-Click\r\n--b--\r\n".encode()
+    if media == FORM_TYPE:
+        body = b"List-Unsubscribe=One-Click"
+    for path in (link, f"/unsubscribe/{WRONG}"):
+        kind = {"Content-Type": media.ljust(length, ";")}
+        answer = mailbox.post(path, content=body, headers=kind)
+        if length > LONGEST_KIND:
+            assert answer.status_code == 422
+            assert answer.json()["detail"] == "The Content-Type is longer than 200 characters."
+            assert read == []
+            assert subscribers(sqlite_database) == ["ann@a.test"]
+    assert bool(subscribers(sqlite_database)) is (length > LONGEST_KIND or media == "text/plain")
 
 
 PART = 'Content-Disposition: form-data; name="List-Unsubscribe"'
