@@ -4,7 +4,8 @@ Theory of operation. A count only grows, so of two tellings the higher one is ri
 order. Each time one grows it gets the next number of `CHANGES`; a node says up to which number it
 has seen and gets what has a higher one, but its own. Numbers are given under `RATES_LOCK`, so they
 become visible in their order and none is skipped. A database that was restored gives lower numbers
-than a node has seen: then that node gets everything anew.
+than a node has seen: then that node gets everything anew. Which buckets are kept is told by the
+database's clock; hooks whose clocks are ahead may be in the next one already, and nobody further.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ _Key = tuple[str, int, str]
 def take_counts(session: Session, source: str, counts: Iterable[RateCount]) -> int:
     """Take in what grew, in a transaction under `RATES_LOCK`; return how many did."""
     wanted: dict[_Key, int] = {}
-    oldest = oldest_buckets(read_clock_s(session))
+    kept = kept_buckets(read_clock_s(session))
     for one in counts:
-        if one.bucket >= oldest[one.window]:
+        if one.bucket in kept[one.window]:
             key = (one.window.value, one.bucket, one.key)
             wanted[key] = max(wanted.get(key, 0), one.count)
     present = _read_own(session, source, wanted)
@@ -88,25 +89,29 @@ def counts_since(
 
 
 def prune_rate_counts(session: Session) -> int:
-    """Delete buckets that no window looks at any more, some at once; return how many counts."""
+    """Delete buckets that no window looks at, some at once; return how many counts."""
     row = RateCountRow
-    oldest = oldest_buckets(read_clock_s(session))
-    is_old = or_(
+    bucket = col(row.bucket)
+    is_outside = or_(
         *(
-            and_(col(row.window) == window.value, col(row.bucket) < bucket)
-            for window, bucket in oldest.items()
+            and_(col(row.window) == window.value, is_beyond)
+            for window, kept in kept_buckets(read_clock_s(session)).items()
+            for is_beyond in (bucket < kept.start, bucket >= kept.stop)
         )
     )
     changes = list(
-        session.execute(select(col(row.change)).where(is_old).limit(PRUNED_AT_ONCE)).scalars()
+        session.execute(select(col(row.change)).where(is_outside).limit(PRUNED_AT_ONCE)).scalars()
     )
     statement = delete(row).where(col(row.change).in_(changes))
     return session.connection().execute(statement).rowcount if changes else 0
 
 
-def oldest_buckets(now_s: float) -> dict[RateWindow, int]:
-    """Return the first bucket of each window that is still kept."""
-    return {window: bucket_of(window, now_s - kept_s) for window, kept_s in KEPT_AFTER_S.items()}
+def kept_buckets(now_s: float) -> dict[RateWindow, range]:
+    """Return which buckets of each window are kept: up to the one after the present."""
+    return {
+        window: range(bucket_of(window, now_s - kept_s), bucket_of(window, now_s) + 2)
+        for window, kept_s in KEPT_AFTER_S.items()
+    }
 
 
 def _read_own(session: Session, source: str, wanted: Mapping[_Key, int]) -> dict[_Key, int]:

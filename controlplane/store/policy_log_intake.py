@@ -86,7 +86,7 @@ def _store(session: Session, node: str, entries: Sequence[LogEntry]) -> None:
         if rows:
             session.execute(insert(table), [storable(row) for row in rows])
     latest = {row["queue_id"]: storable(row) for row in held}
-    upsert(session, PolicyQuarantineRow, ["queue_id"], list(latest.values()))
+    upsert(session, PolicyQuarantineRow, ["queue_id"], list(latest.values()), owner="node")
 
 
 def _first_number(session: Session, entries: Sequence[LogEntry]) -> int:

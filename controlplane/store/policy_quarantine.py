@@ -3,7 +3,8 @@
 Theory of operation. The node's list of its queue says what is in hold, the policy log says which
 of it the hook held: a message is in quarantine while both say so. What is in hold for another
 reason is not, and neither is what was released, even before the node's next list says that it left.
-A row about a message is kept for as long as any node lists it.
+A row about a message is kept for as long as any node lists it. It belongs to the node that held the
+message, also after another adopted it: no other node can change what is said of the reason.
 """
 
 from __future__ import annotations

@@ -15,13 +15,20 @@ def upsert(
     table: type[SQLModel],
     keys: Sequence[str],
     rows: Sequence[dict[str, Any]],
+    *,
+    owner: str | None = None,
 ) -> None:
-    """Insert `rows`, all of the same columns; where `keys` are taken, the other columns change."""
+    """Insert `rows`, all of the same columns; where `keys` are taken, the other columns change.
+
+    With `owner`, a column, a row that is there changes only where the new one has the same owner.
+    """
     if not rows:
         return
     statement = _insert(session, table)
     news = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    session.execute(statement.on_conflict_do_update(index_elements=keys, set_=news), rows)
+    is_own = None if owner is None else getattr(table, owner) == statement.excluded[owner]
+    done = statement.on_conflict_do_update(index_elements=keys, set_=news, where=is_own)
+    session.execute(done, rows)
 
 
 def add_up(

@@ -150,6 +150,46 @@ def test_an_adopted_message_stays_in_quarantine(filled: Database) -> None:
     assert held(filled) == [*places(3, 2), *places(1, node="node-b")]
 
 
+def reason(database: Database, number: int) -> tuple[str, str | None]:
+    """Return who held a message, and its subject."""
+    with database.read() as session:
+        row = session.get_one(PolicyQuarantineRow, queue_id(number))
+        return row.node, row.subject
+
+
+def test_no_node_changes_why_another_holds_a_message(filled: Database) -> None:
+    """Its own messages in the same batch are taken in, and it may change what it said itself."""
+    forged = quarantined(queue_id(1), fired=(), subject="Harmless")
+    decide(filled, forged, quarantined(queue_id(9)), forged, node="node-b")
+    assert reason(filled, 1) == ("node-a", "Win now")
+    assert reason(filled, 9) == ("node-b", "Win now")
+    assert held(filled, rule="badword:17") == places(1)
+    decide(filled, quarantined(queue_id(1), subject="Again"), first=100)
+    assert reason(filled, 1) == ("node-a", "Again")
+
+
+def test_whoever_adopted_a_message_changes_nothing_either(filled: Database) -> None:
+    """The node that held it may tell more when it is back; its reason is shown on the other."""
+    store(filled, "node-b", list_of(message(1, queue=HOLD)))
+    store(filled, "node-a", list_of(message(2, queue=HOLD), sequence=2))
+    decide(filled, quarantined(queue_id(1), subject="Harmless"), node="node-b")
+    assert reason(filled, 1) == ("node-a", "Win now")
+    decide(filled, quarantined(queue_id(1), subject="Late"), first=100)
+    assert reason(filled, 1) == ("node-a", "Late")
+    with filled.read() as session:
+        one = find_one(session, "node-b", queue_id(1))
+    assert one is not None
+    assert (one.reason.node, one.reason.subject) == ("node-a", "Late")
+
+
+def test_a_reason_that_comes_after_the_adoption_is_taken(database: Database) -> None:
+    """A node that died before it told why tells it when it is back."""
+    store(database, "node-b", list_of(message(1, queue=HOLD)))
+    assert held(database) == []
+    decide(database, quarantined(queue_id(1)))
+    assert held(database) == places(1, node="node-b")
+
+
 def act(database: Database, verb: QueueVerb, *numbers: int) -> int:
     """Have something done with messages of the quarantine; return the action."""
     with database.write() as session:

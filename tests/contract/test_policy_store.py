@@ -31,7 +31,7 @@ from controlplane.store.engine import POLICY_LOCK, RATES_LOCK, Database
 from controlplane.store.instance import mark_restored
 from controlplane.store.policy_counts import (
     counts_since,
-    oldest_buckets,
+    kept_buckets,
     prune_rate_counts,
     take_counts,
 )
@@ -518,16 +518,37 @@ def test_buckets_that_no_window_looks_at_any_more_go(database: Database) -> None
     assert {row.bucket for row in left} == set(now.values())
 
 
+def test_no_bucket_of_the_future_is_taken_or_kept(database: Database) -> None:
+    """A clock may be ahead by one bucket; what a node makes up would stay for ever."""
+    now = buckets(database, 0)
+    ahead = [counted(window, bucket + 1, 1, 1) for window, bucket in now.items()]
+    beyond = [counted(window, bucket + 3, 2, 1) for window, bucket in now.items()]
+    never = [counted(window, 2**40 - 1, 3, 1) for window in now]
+    assert take(database, ONE, *never, *beyond, *ahead) == 3
+    with database.write(RATES_LOCK) as session:
+        for row in session.exec(select(RateCountRow)).all():
+            assert row.bucket == now[RateWindow(row.window)] + 1
+            news = {"bucket": 2**40 - 1, "change": row.change + 1000}
+            session.add(RateCountRow(**row.model_dump() | news))
+    with database.write(RATES_LOCK) as session:
+        assert prune_rate_counts(session) == 3
+        left = session.exec(select(RateCountRow)).all()
+    assert {(RateWindow(row.window), row.bucket) for row in left} == {
+        (window, bucket + 1) for window, bucket in now.items()
+    }
+
+
 @given(st.floats(1e9, 4e9))
 @example(20_000 * 86_400.0)
 @example(20_000 * 86_400.0 - 1)
 @example(20_000 * 86_400.0 + 86_399)
 def test_rate_data_is_kept_for_24_hours_at_most(now_s: float) -> None:
     """Counted from the end of a bucket, at any time of the day; all that a rate reads is there."""
-    for window, oldest in oldest_buckets(now_s).items():
-        ended_s = (oldest + 1) * WINDOW_S[window]
+    for window, kept in kept_buckets(now_s).items():
+        ended_s = (kept[0] + 1) * WINDOW_S[window]
         assert ended_s + 86_400 > now_s
-        assert oldest <= bucket_of(window, now_s) - 1
+        assert kept[0] <= bucket_of(window, now_s) - 1
+        assert kept[-1] == bucket_of(window, now_s) + 1
 
 
 def test_sections_are_packed_outside_of_the_writing_transaction(
