@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
 from hypothesis import given
@@ -30,9 +31,13 @@ from controlplane.core.spec import (
 from controlplane.core.state_file import RouteState, StateLists
 
 TEXT = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x2FF, exclude_characters="\x7f"))
+TRICKS = st.text(st.sampled_from("=+-@\t\r\n;,'\" x"), max_size=12)
+"""What spreadsheets split at, run, or read as quotes."""
+ANYWHERE = re.compile(r'[;\t\r\n]"*[=+\-@]')
+"""What begins a formula in a spreadsheet that splits elsewhere."""
 
 
-@given(st.lists(TEXT.map(str.strip)))
+@given(st.lists((TEXT | TRICKS).map(str.strip)))
 def test_what_goes_out_comes_in_unchanged(replies: list[str]) -> None:
     """Commas, quotes, apostrophes and formulas survive, in every cell."""
     policies = [
@@ -43,7 +48,7 @@ def test_what_goes_out_comes_in_unchanged(replies: list[str]) -> None:
     assert (list(rows.items.values()), dict(rows.problems)) == (policies, {})
 
 
-@given(st.lists(TEXT))
+@given(st.lists(TEXT | TRICKS))
 def test_no_cell_that_goes_out_is_a_formula(replies: list[str]) -> None:
     """Whatever was typed, no cell begins with what a spreadsheet would run."""
     policies = [
@@ -52,6 +57,35 @@ def test_no_cell_that_goes_out_is_a_formula(replies: list[str]) -> None:
     ]
     for cells in csv.reader(io.StringIO(write_csv(POLICIES_CSV, policies), newline="")):
         assert not any(cell.startswith(tuple(FORMULA_STARTS)) for cell in cells)
+
+
+@given(st.lists(st.lists(TEXT | TRICKS, min_size=1), min_size=1))
+def test_no_spreadsheet_finds_a_formula_however_it_splits(rows: list[list[str]]) -> None:
+    """At semicolons or tabs, and at line breaks within cells, which quotes do not hold then."""
+    out = "".join(csv_lines(["n", "text"], [[[number, *row] for number, row in enumerate(rows)]]))
+    assert ANYWHERE.search(out) is None
+    for delimiter in ";\t":
+        for cells in csv.reader(io.StringIO(out, newline=""), delimiter=delimiter):
+            assert not any(cell.startswith(tuple("=+-@")) for cell in cells)
+
+
+@pytest.mark.parametrize(
+    ("said", "cell"),
+    [
+        ("Hello;=cmd|' /C calc'!A0", "Hello;'=cmd|' /C calc'!A0"),
+        ("a\t+1", "a\t'+1"),
+        ("a\r\n@x", "a\r\n'@x"),
+        ('a;"-1"', 'a;\'"-1"'),
+        ("a;'=1", "a;''=1"),
+        ("a;b; =1", "a;b; =1"),
+        ("=1;=2", "'=1;'=2"),
+        ("\n=1", "'\n'=1"),
+    ],
+)
+def test_a_formula_within_a_cell_is_guarded(said: str, cell: str) -> None:
+    """Behind a separator, and as little as that takes; the way back is the same."""
+    assert guarded(said) == cell
+    assert unguarded(cell) == said
 
 
 def test_a_password_never_goes_out() -> None:
@@ -202,7 +236,7 @@ def test_only_an_apostrophe_that_guards_is_taken_off(typed: str, said: str) -> N
     assert unguarded(typed) == said
 
 
-@given(TEXT.map(str.strip))
+@given((TEXT | TRICKS).map(str.strip))
 def test_a_guarded_cell_says_what_it_said(text: str) -> None:
     """Once, and through a spreadsheet that shows and saves it again."""
     cell = guarded(text)

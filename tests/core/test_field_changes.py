@@ -47,7 +47,7 @@ def test_long_values_and_many_fields_are_cut() -> None:
     assert field_changes({"a": 1}, {"a": 2}) == (FieldChange("a", "1", "2"),)
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "'"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "'"])
 def test_no_cell_is_a_formula(start: str) -> None:
     """Whatever a stranger made it begin with; numbers stay numbers."""
     assert guarded(f"{start}1+1") == f"'{start}1+1"
