@@ -15,10 +15,10 @@ CLUSTER = "/api/v1/cluster"
 
 
 def test_the_settings_and_the_lists_make_up_the_whole_spec() -> None:
-    """No field of the spec can be forgotten here: each is a setting, a list, or the certificate."""
+    """No field can be forgotten: each is a setting, a list, the certificate, or the policy's."""
     settings = set(ClusterSettings.model_fields) - NOT_RENDERED
     lists = {noun.field for noun in ALL_NOUNS}
-    assert settings | lists | {"tls"} == set(ClusterSpec.model_fields)
+    assert settings | lists | {"tls", "category_domains"} == set(ClusterSpec.model_fields)
 
 
 def test_a_part_can_be_changed_alone(client: TestClient) -> None:

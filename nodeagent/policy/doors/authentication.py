@@ -1,8 +1,9 @@
 """Looks up SPF, DKIM and DMARC beside the event loop, within a deadline.
 
 Theory of operation. A few threads ask the DNS and check signatures. Each look-up gets what is left
-of the mail's deadline, so a thread ends soon after it. A mail whose threads are all taken waits no
-longer than its own deadline either: what was not found out by then is "temperror", never "fail".
+of the mail's deadline, so a thread ends soon after it, and is waited for a while longer: what it
+found of others counts, however late it is. A mail whose threads are all taken waits no longer
+either: what was not found out by then is "temperror", never "fail".
 
 A stranger chooses names that nobody answers for, and must not hide by that what others publish: so
 the author's record is asked for first, SPF has a share of the time, and of the signatures those
@@ -32,9 +33,9 @@ from nodeagent.policy.model import Envelope, Message, Session
 
 THREADS: Final = 64  # nearly all of them wait for the DNS
 DEADLINE_S: Final = 5.0
-SHARE_OF_DECISION: Final = 0.7  # of what a decision may take, so that there is time to decide
+SHARE_OF_DECISION: Final = 0.5  # of what a decision may take: then nothing is asked any more
+SHARE_OF_WAIT: Final = 0.8  # of the same: what is found by then counts, and there is time to decide
 SHARE_OF_SPF: Final = 0.4  # of what is left for a mail
-GRACE_S: Final = 0.2
 
 
 class Authenticator:
@@ -61,14 +62,15 @@ class Authenticator:
         """Return what the settings ask for; without a message SPF alone. Raises nothing."""
         if not any(one.is_enabled for one in (settings.spf, settings.dkim, settings.dmarc)):
             return AuthenticationResults()
-        allowed_s = min(self._deadline_s, settings.decision_timeout_s * SHARE_OF_DECISION)
+        within_s = settings.decision_timeout_s
+        allowed_s = min(self._deadline_s, within_s * SHARE_OF_DECISION)
         lookup = Lookup(self._client, time.monotonic() + allowed_s)
         loop = asyncio.get_running_loop()
         work = loop.run_in_executor(
             self._pool, _check, session, envelope, message, settings, lookup
         )
         try:
-            return await asyncio.wait_for(work, allowed_s + GRACE_S)
+            return await asyncio.wait_for(work, within_s * SHARE_OF_WAIT)
         except TimeoutError:
             return _unknown(message, settings)
 
