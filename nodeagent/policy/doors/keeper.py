@@ -134,8 +134,8 @@ async def _transaction(
 async def _send(client: aiosmtplib.SMTP, head: bytes, body: bytes) -> None:
     """Send a mail without its last dot, at the pace at which Postfix takes it.
 
-    The library's own would quote all of it at once: a second for a few MiB of empty lines, in which
-    nothing else runs, and some copies of each mail.
+    The library's own would quote all of it at once: 60 ms a MiB of empty lines, in which nothing
+    else runs, and some copies of each mail.
     """
     transport = cast("asyncio.WriteTransport", client.transport)
     for piece in chain(pieces(head), pieces(body)):
