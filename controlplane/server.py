@@ -23,7 +23,7 @@ from controlplane.errors import SetupFailed
 from controlplane.gui.live import Live
 from controlplane.gui.static_files import load_assets
 from controlplane.gui.templating import compile_templates
-from controlplane.http_protocol import LimitedHttp
+from controlplane.http_protocol import ControlPlaneHttp
 from controlplane.jobs.scheduler import Tools, start_jobs
 from controlplane.settings import Settings
 from controlplane.store.cluster import ClusterStore
@@ -139,7 +139,7 @@ def _uvicorn_config(app: object, settings: Settings, tls: ServerTls) -> uvicorn.
         host=settings.host,
         port=settings.port,
         ssl_context_factory=context_factory,
-        http=LimitedHttp,
+        http=ControlPlaneHttp,
         ws="none",
         log_level=settings.log_level,
         access_log=False,

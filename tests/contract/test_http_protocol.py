@@ -13,10 +13,11 @@ from typing import Any, Literal
 import pytest
 import uvicorn
 
-from controlplane.http_protocol import MOST_HEADER_BYTES, SENTENCE, LimitedHttp
+from controlplane.http_protocol import SENTENCE, ControlPlaneHttp
 from controlplane.server import _uvicorn_config
 from controlplane.settings import Settings
 from controlplane.tls import ServerTls
+from nodeagent.http_heads import MOST_HEADER_BYTES
 
 HEAD = b"POST / HTTP/1.1\r\nHost: relay\r\n"
 LAST = HEAD + b"Connection: close\r\n\r\n"
@@ -52,7 +53,7 @@ class Served:
     def __init__(self, loop: Literal["asyncio", "uvloop"]) -> None:
         self.app = Counting()
         config = uvicorn.Config(
-            self.app, http=LimitedHttp, loop=loop, lifespan="off", ws="none", log_config=None
+            self.app, http=ControlPlaneHttp, loop=loop, lifespan="off", ws="none", log_config=None
         )
         self._server = uvicorn.Server(config)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -170,4 +171,4 @@ def test_the_control_plane_serves_with_it(tmp_path: Path) -> None:
     """And no WebSocket, for which there is nothing to connect to, comes past it."""
     settings = Settings(state_dir=tmp_path, database_url="sqlite:///unused.db")
     config = _uvicorn_config(Counting(), settings, ServerTls(settings.state_dir))
-    assert (config.http, config.ws) == (LimitedHttp, "none")
+    assert (config.http, config.ws) == (ControlPlaneHttp, "none")

@@ -13,7 +13,6 @@ from pydantic import SecretStr
 
 from controlplane.core.spec import TlsSpec
 from controlplane.errors import SetupFailed
-from controlplane.http_protocol import MOST_HEADER_BYTES
 from controlplane.server import serving_lock
 from controlplane.store.audit import SYSTEM, AuditFilter, list_entries
 from controlplane.store.cluster import ClusterStore
@@ -21,6 +20,7 @@ from controlplane.store.crypto import SecretBox
 from controlplane.store.engine import Database
 from controlplane.store.instance import ensure_instance
 from controlplane.store.user_tables import UserRow
+from nodeagent.http_heads import MOST_HEADER_BYTES
 from tests.fakes.certificates import make_pair
 from tests.fakes.control_plane_process import ControlPlaneProcess
 from tests.fakes.postgres import PostgresServer

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from nodeagent.http_heads import MOST_HEADER_BYTES
 from nodeagent.policy.doors import http_protocol
-from nodeagent.policy.doors.http_protocol import MOST_HEADER_BYTES, MOST_WAITING, PATIENCE_S
+from nodeagent.policy.doors.http_protocol import MOST_WAITING, PATIENCE_S
 from nodeagent.policy.model import AddHeader, Decision, Verdict
 from tests.fakes.hook_requests import encoded, request
 from tests.fakes.http_hook import BEARER, ServedHook, settings

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from nodeagent.http_heads import MOST_HEADER_BYTES
 from nodeagent.policy.codecs.http_codecs import HTTP_CODECS
 from nodeagent.policy.codecs.stalwart import StalwartCodec
 from nodeagent.policy.document import HttpDoor, PolicySettings
 from nodeagent.policy.doors.http_app import BIG_AT_ONCE, BIG_BYTES, READING_LIMIT_S, body_limit
-from nodeagent.policy.doors.http_protocol import MOST_HEADER_BYTES
 from nodeagent.policy.doors.replays import MOST_ANSWERS
 from nodeagent.policy.model import Stage
 

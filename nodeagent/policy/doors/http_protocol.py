@@ -1,9 +1,9 @@
-"""Uvicorn's HTTP/1.1, with an end to what a stranger may cost before he has shown a credential.
+"""The HTTP door's HTTP/1.1, with an end to what a stranger may cost before he shows a credential.
 
-Theory of operation. Uvicorn limits neither the time in which headers come nor their size, nor what
-waits behind a request that is being answered. So a connection that waits for a request is given up
-after a while, also where bytes drip in; what comes beside bodies (headers, trailers, the sizes of
-chunks) is counted, and connections are. Whoever goes beyond that is cut off without an answer.
+Theory of operation. Uvicorn limits neither the time in which headers come, nor what waits behind a
+request that is being answered. So a connection that waits for a request is given up after a while,
+also where bytes drip in, and connections are counted, as `LimitedHttp` counts what comes beside
+bodies. Whoever goes beyond that is cut off without an answer.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
+from nodeagent.http_heads import LimitedHttp
 from nodeagent.policy.ports import Unjudged
 
-MOST_HEADER_BYTES: Final = 64 * 1024
 MOST_CONNECTIONS: Final = 1000
 MOST_WAITING: Final = 32
 """So many requests may wait behind the one that is being answered (HTTP pipelining)."""
@@ -30,10 +28,9 @@ class Notes(Protocol):
         """Have written down that something was not read."""
 
 
-class HookProtocol(HttpToolsProtocol):
+class HookProtocol(LimitedHttp):
     """One connection."""
 
-    _beside_bodies = 0
     _no_head: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
 
@@ -54,25 +51,12 @@ class HookProtocol(HttpToolsProtocol):
                 timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, as long as it is not more than anybody needs."""
-        self._beside_bodies += len(data)
+        """Take what came, as long as no crowd of requests waits."""
         super().data_received(data)
-        if self._beside_bodies > MOST_HEADER_BYTES or len(self.pipeline) > MOST_WAITING:
+        if len(self.pipeline) > MOST_WAITING:
             self.transport.abort()
         elif self._no_head is None or not self._is_waiting():
             self._watch()
-
-    def on_body(self, body: bytes) -> None:
-        """Take a part of a body, which pays for as much beside it: no trailer is saved up for."""
-        self._beside_bodies = max(0, self._beside_bodies - 2 * len(body))
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """Begin to count anew, unless that was too much already, all in one piece."""
-        if self._beside_bodies > MOST_HEADER_BYTES:
-            self.transport.abort()
-        self._beside_bodies = 0
-        super().on_message_complete()
 
     def pause_writing(self) -> None:
         """Wait for a client who does not read his answers, but not for ever."""
